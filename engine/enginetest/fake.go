@@ -1,0 +1,237 @@
+// Package enginetest has a fake model that tells on its caller, and the
+// conformance suite that every engine passes.
+package enginetest
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"slices"
+
+	"llamero/engine"
+	"llamero/tokenizer"
+)
+
+// Fake is an engine whose next token is a hash of the KV it really holds: a
+// skipped position, a stale copy or a row that was not rolled back changes the
+// text from there on. Time is simulated: a pass takes what Cost says.
+type Fake struct {
+	limits engine.Limits
+	ledger *engine.Ledger
+	kv     [][]engine.Token // what a slot holds, kept apart from the ledger
+
+	// Cost is the simulated time of a pass in nanoseconds; nil takes a sawtooth of
+	// fours like that of real kernels.
+	Cost func(p *engine.Pass, depth int) int64
+	// Fail is asked before the edits (pass -1) and before each pass; an error fails
+	// the step there, and the slots are filled with rubbish, as after a crash.
+	Fail func(step uint64, pass int) error
+	// EOG, if positive, is drawn instead of about one token in EOGEvery.
+	EOG      engine.Token
+	EOGEvery int
+
+	Elapsed int64 // simulated nanoseconds of all passes
+	Passes  int
+	Rows    int
+	Idle    int // idle tokens computed
+	Moves   int
+	closed  bool
+}
+
+var _ engine.Engine = (*Fake)(nil)
+
+// DefaultLimits are of a small engine.
+func DefaultLimits(layout engine.Layout) engine.Limits {
+	l := engine.Limits{
+		Layout: layout, Slots: 8, SlotTokens: 256, PoolTokens: 8 * 256, PassTokens: 128,
+		PassOutputs: 64, Vocab: 1000, TokenBytes: 100, Trims: true,
+	}
+	if layout == engine.Unified {
+		l.Scratch = 1
+	}
+	return l
+}
+
+// NewFake returns a fake engine with empty slots.
+func NewFake(l engine.Limits) *Fake {
+	return &Fake{limits: l, ledger: engine.NewLedger(l), kv: make([][]engine.Token, l.Slots+l.Scratch)}
+}
+
+// Limits implements engine.Engine.
+func (f *Fake) Limits() engine.Limits { return f.limits }
+
+// Close implements engine.Engine.
+func (f *Fake) Close() error { f.closed = true; return nil }
+
+// Step implements engine.Engine.
+func (f *Fake) Step(ctx context.Context, p engine.Plan, emit func(engine.Output)) error {
+	if f.closed {
+		return fmt.Errorf("enginetest: step after close")
+	}
+	if err := f.fail(p.Step, -1); err != nil {
+		return err
+	}
+	for _, e := range p.Edits {
+		if err := f.edit(e); err != nil {
+			return err
+		}
+	}
+	for i := range p.Passes {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := f.fail(p.Step, i); err != nil {
+			return err
+		}
+		out, err := f.pass(&p.Passes[i])
+		if err != nil {
+			return err
+		}
+		out.Step, out.Pass = p.Step, i
+		emit(out)
+	}
+	return nil
+}
+
+// fail asks Fail, and leaves nothing that anybody could go on with, except by
+// dropping it.
+func (f *Fake) fail(step uint64, pass int) error {
+	if f.Fail == nil {
+		return nil
+	}
+	err := f.Fail(step, pass)
+	if err != nil {
+		for i := range f.kv {
+			f.kv[i] = append(f.kv[i], 13, 13, 13)
+		}
+	}
+	return err
+}
+
+func (f *Fake) edit(e engine.Edit) error {
+	if err := f.ledger.CheckEdit(e); err != nil {
+		return err
+	}
+	switch e.Kind {
+	case engine.EditTrim:
+		f.kv[e.Slot] = f.kv[e.Slot][:e.Len]
+	case engine.EditMove:
+		f.Moves++
+		f.kv[e.To] = append(f.kv[e.To][:0], f.kv[e.Slot]...)
+		f.kv[e.Slot] = f.kv[e.Slot][:0]
+	case engine.EditFork:
+		f.kv[e.To] = append(f.kv[e.To][:0], f.kv[e.Slot][:e.Len]...)
+	case engine.EditDrop:
+		f.kv[e.Slot] = f.kv[e.Slot][:0]
+	}
+	f.ledger.Apply(e)
+	return nil
+}
+
+func (f *Fake) pass(p *engine.Pass) (engine.Output, error) {
+	if err := f.ledger.CheckPass(*p); err != nil {
+		return engine.Output{}, err
+	}
+	out := engine.Output{Rows: make([]engine.RowOutput, len(p.Rows))}
+	depth := 0
+	for i := range p.Rows {
+		r := &p.Rows[i]
+		kv := append(f.kv[r.Slot], r.Tokens...)
+		depth = max(depth, len(f.kv[r.Slot]))
+		out.Rows[i].Slot = r.Slot
+		f.Rows++
+		if r.Idle {
+			f.Idle += len(r.Tokens)
+			continue
+		}
+		f.kv[r.Slot] = kv
+		s := f.ledger.Slot(r.Slot)
+		if r.Score {
+			next := append(slices.Clone(r.Tokens[1:]), r.Next)
+			for j, t := range next {
+				if t != tokenizer.None {
+					out.Rows[i].Scores = append(out.Rows[i].Scores, engine.Sampled{Token: t, LogProb: f.score(kv[:len(kv)-len(next)+j+1], t)})
+				}
+			}
+		}
+		if r.Sample {
+			out.Rows[i].Sampled = []engine.Sampled{f.draw(kv, &s.Sampling)}
+		}
+	}
+	f.ledger.ApplyPass(*p)
+	for i := range p.Rows {
+		r := &p.Rows[i]
+		if held := f.ledger.Slot(r.Slot); !r.Idle && len(held.Tokens) != len(f.kv[r.Slot]) {
+			return out, fmt.Errorf("enginetest: slot %d holds %d tokens, the ledger %d", r.Slot, len(f.kv[r.Slot]), len(held.Tokens))
+		}
+	}
+	cost := f.Cost
+	if cost == nil {
+		cost = sawtooth
+	}
+	out.Nanos = cost(p, depth)
+	f.Elapsed += out.Nanos
+	f.Passes++
+	return out, nil
+}
+
+// sawtooth makes a pass of a multiple of four rows cheaper than the ones before it.
+func sawtooth(p *engine.Pass, depth int) int64 {
+	n := 0
+	for i := range p.Rows {
+		n += len(p.Rows[i].Tokens)
+	}
+	cost := 4_000_000 + int64(n)*1_000_000 + int64(n*depth)*1000
+	if n%4 != 0 {
+		cost += int64(n%4) * 500_000
+	}
+	return cost
+}
+
+func hash(kv []engine.Token, salt ...uint64) uint64 {
+	h := fnv.New64a()
+	var b [8]byte
+	put := func(x uint64) {
+		for i := range b {
+			b[i] = byte(x >> (8 * i))
+		}
+		h.Write(b[:])
+	}
+	for _, s := range salt {
+		put(s)
+	}
+	for _, t := range kv {
+		put(uint64(t))
+	}
+	return h.Sum64()
+}
+
+// Reference is what the fake answers to a prompt, computed without any engine.
+func (f *Fake) Reference(prompt []engine.Token, s engine.Sampling, n int, stop ...engine.Token) []engine.Token {
+	kv := slices.Clone(prompt)
+	for range n {
+		t := f.draw(kv, &s).Token
+		if slices.Contains(stop, t) {
+			break
+		}
+		kv = append(kv, t)
+	}
+	return kv[len(prompt):]
+}
+
+func (f *Fake) draw(kv []engine.Token, s *engine.Sampling) engine.Sampled {
+	var h uint64
+	if s.Temperature == 0 {
+		h = hash(kv, 1)
+	} else {
+		h = hash(kv, 2, s.Seed, uint64(s.Choice))
+	}
+	if f.EOGEvery > 0 && h>>32%uint64(f.EOGEvery) == 0 {
+		return engine.Sampled{Token: f.EOG}
+	}
+	return engine.Sampled{Token: engine.Token(h % uint64(f.limits.Vocab)), LogProb: -float32(h>>40) / (1 << 24)}
+}
+
+func (f *Fake) score(kv []engine.Token, t engine.Token) float32 {
+	return -float32(hash(kv, 3, uint64(t))>>40) / (1 << 24)
+}

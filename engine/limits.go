@@ -1,0 +1,41 @@
+package engine
+
+// Layout is how slots share the KV cache.
+type Layout uint8
+
+const (
+	// Split gives each slot a stream of its own: a row costs what the longest row
+	// of its pass costs, and a pass wants consecutive slots.
+	Split Layout = iota + 1
+	// Unified keeps all slots in one pool of cells: no limit per slot, but every
+	// row pays for every cell in use.
+	Unified
+)
+
+func (l Layout) String() string {
+	switch l {
+	case Split:
+		return "split"
+	case Unified:
+		return "unified"
+	}
+	return "unknown"
+}
+
+// Limits is what an engine can hold.
+type Limits struct {
+	Layout Layout
+	// Slots is how many requests run at once; they are numbered from 0.
+	Slots int
+	// Scratch counts further slots, numbered behind the others, that only idle rows
+	// may use: they round a pass up to a cheaper width.
+	Scratch     int
+	SlotTokens  int  // tokens a slot holds
+	PoolTokens  int  // tokens that all slots hold together
+	PassTokens  int  // tokens that one pass takes
+	PassOutputs int  // outputs of one pass: a sampling row has one, a scoring row one a token
+	Vocab       int  // tokens are 0 … Vocab-1
+	TokenBytes  int  // KV bytes of one token
+	Pageable    bool // whether Save and Restore work with this model
+	Trims       bool // whether a slot can be cut back (a recurrent model's cannot)
+}

@@ -1,0 +1,228 @@
+package llama
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+
+	"github.com/hybridgroup/yzma/pkg/llama"
+
+	"llamero/engine"
+)
+
+// Options say which model to run and how. Zero values are defaults.
+type Options struct {
+	Lib        string        // folder of the shared libraries
+	Model      string        // GGUF file
+	Layout     engine.Layout // 0: split if Slots × SlotTokens fits KVBudget, else unified
+	Slots      int           // requests that run at once; 0: 32; at most 250
+	SlotTokens int           // tokens a slot; 0: what the model was trained for, as far as KVBudget goes
+	KVBudget   int64         // bytes of KV cache; 0: 2 GiB
+	GPULayers  int           // layers on the accelerator; negative: all
+	TypeK      string        // "f16" unless said otherwise
+	TypeV      string
+	Threads    int // 0: GOMAXPROCS
+	PassTokens int // tokens a pass; 0: 512
+}
+
+const (
+	defaultSlots      = 32
+	maxSlots          = 250 // of llama.cpp's 256 sequences
+	defaultKVBudget   = 2 << 30
+	defaultPassTokens = 512
+	// widthStep is what the CPU kernels work in: a pass is rounded up to a multiple.
+	widthStep = 4
+	// minSplitTokens is the least worth having as a slot of its own.
+	minSplitTokens = 2048
+	// ctxPad is what llama.cpp rounds a stream's context up to.
+	ctxPad = 256
+)
+
+// Engine runs a model. See engine.Engine for who may call what.
+type Engine struct {
+	info   Info
+	limits engine.Limits
+	ledger *engine.Ledger
+	pool   *engine.Pool
+
+	model llama.Model
+	ctx   llama.Context
+	mem   llama.Memory
+	batch llama.Batch
+
+	state  []byte      // a sequence on its way from slot to slot
+	logits [][]float32 // of the pass that has just run, by output
+	wants  []want
+}
+
+var _ engine.Engine = (*Engine)(nil)
+
+// Open loads a model and allocates its KV cache.
+func Open(o Options) (*Engine, error) {
+	typeK, err := cacheType(o.TypeK)
+	if err != nil {
+		return nil, err
+	}
+	typeV, err := cacheType(o.TypeV)
+	if err != nil {
+		return nil, err
+	}
+	if o.Slots < 0 || o.Slots > maxSlots || o.SlotTokens < 0 || o.KVBudget < 0 || o.Threads < 0 || o.PassTokens < 0 {
+		return nil, fmt.Errorf("engine: slots (at most %d), tokens a slot, KV budget, threads and pass tokens must not be negative", maxSlots)
+	}
+	if err := load(o.Lib); err != nil {
+		return nil, err
+	}
+	params := llama.ModelDefaultParams()
+	params.NGpuLayers = int32(o.GPULayers)
+	if o.GPULayers < 0 {
+		params.NGpuLayers = 999
+	}
+	model, err := loadModel(o.Model, params)
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{model: model, info: readInfo(model, typeK, typeV)}
+	if err := e.open(o, typeK, typeV); err != nil {
+		e.Close()
+		return nil, err
+	}
+	return e, nil
+}
+
+func (e *Engine) open(o Options, typeK, typeV llama.GGMLType) error {
+	if !llama.ModelHasDecoder(e.model) || llama.ModelHasEncoder(e.model) || llama.ModelIsDiffusion(e.model) {
+		return fmt.Errorf("model: %s (%s) does not generate text token by token; it cannot be served", o.Model, e.info.Description)
+	}
+	l, err := e.size(o)
+	if err != nil {
+		return err
+	}
+	streams := l.Slots + l.Scratch
+	p := llama.ContextDefaultParams()
+	p.NSeqMax = uint32(streams)
+	p.NBatch, p.NUbatch = uint32(l.PassTokens), uint32(l.PassTokens)
+	p.NOutputsMax = uint32(l.PassOutputs)
+	threads := o.Threads
+	if threads == 0 {
+		threads = runtime.GOMAXPROCS(0)
+	}
+	p.NThreads, p.NThreadsBatch = int32(threads), int32(threads)
+	// V must not be transposed, or state could not be cut into tokens.
+	p.FlashAttentionType = llama.FlashAttentionTypeEnabled
+	p.TypeK, p.TypeV = typeK, typeV
+	p.NoPerf = 1
+	if l.Layout == engine.Unified {
+		p.KVUnified = 1
+		p.NCtx = uint32(l.PoolTokens + 64) // room for idle rows beside a full pool
+	} else {
+		// One cell more than a slot's tokens, for an idle row behind a full slot.
+		p.NCtx = uint32(streams * pad(l.SlotTokens+1, ctxPad))
+	}
+	logs.takeError()
+	e.ctx, err = llama.InitFromModel(e.model, p)
+	if err != nil {
+		why := logs.takeError()
+		if why == "" {
+			why = err.Error()
+		}
+		return fmt.Errorf("engine: no context of %d slots × %d tokens (%d MiB of KV): %s",
+			l.Slots, l.SlotTokens, int64(p.NCtx)*int64(l.TokenBytes)>>20, why)
+	}
+	if got := int(llama.NUBatch(e.ctx)); got < l.PassTokens {
+		return fmt.Errorf("engine: the library computes %d tokens at once, not %d", got, l.PassTokens)
+	}
+	if e.mem, err = llama.GetMemory(e.ctx); err != nil {
+		return fmt.Errorf("engine: %w", err)
+	}
+	if e.mem == 0 {
+		return errors.New("engine: the model has no KV memory; it cannot be served")
+	}
+	e.batch = llama.BatchInit(int32(l.PassTokens), 0, 1)
+	if err := llama.Warmup(e.ctx, e.model); err != nil {
+		return fmt.Errorf("engine: warm-up: %w", err)
+	}
+	e.limits = l
+	e.ledger = engine.NewLedger(l)
+	e.pool = engine.NewPool(l.Vocab)
+	return nil
+}
+
+// size decides the layout and what fits.
+func (e *Engine) size(o Options) (engine.Limits, error) {
+	l := engine.Limits{
+		Layout:     o.Layout,
+		Slots:      o.Slots,
+		SlotTokens: o.SlotTokens,
+		PassTokens: o.PassTokens,
+		Vocab:      int(llama.VocabNTokens(llama.ModelGetVocab(e.model))),
+		TokenBytes: e.info.TokenBytes,
+		Trims:      !llama.ModelIsRecurrent(e.model) && !llama.ModelIsHybrid(e.model),
+	}
+	if l.Slots == 0 {
+		l.Slots = defaultSlots
+	}
+	if l.PassTokens == 0 {
+		l.PassTokens = defaultPassTokens
+	}
+	l.PassTokens = max(l.PassTokens, pad(l.Slots, widthStep))
+	budget := o.KVBudget
+	if budget == 0 {
+		budget = defaultKVBudget
+	}
+	poolTokens := int(budget / int64(max(1, l.TokenBytes)))
+	if e.info.ContextTrain > 0 && l.SlotTokens > e.info.ContextTrain {
+		return l, fmt.Errorf("engine: %d tokens a slot; %s was trained for %d", l.SlotTokens, e.info.Name, e.info.ContextTrain)
+	}
+	if l.SlotTokens == 0 {
+		l.SlotTokens = e.info.ContextTrain
+		if share := poolTokens / l.Slots / ctxPad * ctxPad; l.Layout != engine.Unified && share >= minSplitTokens && share < l.SlotTokens {
+			l.SlotTokens = share
+		}
+	}
+	if l.Layout == 0 {
+		l.Layout = engine.Split
+		if l.Slots > 1 && l.Slots*l.SlotTokens > poolTokens {
+			l.Layout = engine.Unified
+		}
+	}
+	switch l.Layout {
+	case engine.Split:
+		l.Scratch = pad(l.Slots, widthStep) - l.Slots
+		l.PoolTokens = l.Slots * l.SlotTokens
+	case engine.Unified:
+		l.Scratch = 1
+		l.PoolTokens = min(max(poolTokens, l.SlotTokens), l.Slots*l.SlotTokens) / ctxPad * ctxPad
+		l.SlotTokens = min(l.SlotTokens, l.PoolTokens)
+	}
+	if l.SlotTokens < 2 || l.PoolTokens < 2 {
+		return l, fmt.Errorf("engine: a KV budget of %d MiB leaves no room for a slot", budget>>20)
+	}
+	l.PassOutputs = max(l.Slots+l.Scratch, 64)
+	return l, nil
+}
+
+func pad(n, to int) int { return (n + to - 1) / to * to }
+
+// Limits implements engine.Engine.
+func (e *Engine) Limits() engine.Limits { return e.limits }
+
+// Info says what the model is.
+func (e *Engine) Info() Info { return e.info }
+
+// Close frees the model and its memory.
+func (e *Engine) Close() error {
+	if e.batch.Token != nil {
+		llama.BatchFree(e.batch)
+		e.batch = llama.Batch{}
+	}
+	if e.ctx != 0 {
+		llama.Free(e.ctx)
+		e.ctx = 0
+	}
+	if e.model != 0 {
+		llama.ModelFree(e.model)
+		e.model = 0
+	}
+	return nil
+}

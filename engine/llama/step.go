@@ -1,0 +1,240 @@
+package llama
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hybridgroup/yzma/pkg/llama"
+
+	"llamero/engine"
+	"llamero/tokenizer"
+)
+
+// want is an output of a pass that somebody asked for.
+type want struct {
+	row   int          // of the pass
+	index int32        // of the batch
+	score engine.Token // to be scored; tokenizer.None: to be sampled
+}
+
+// Step implements engine.Engine. A pass cannot be interrupted, so ctx is looked
+// at between passes.
+func (e *Engine) Step(ctx context.Context, p engine.Plan, emit func(engine.Output)) error {
+	if e.ctx == 0 {
+		return errors.New("engine: closed")
+	}
+	start := time.Now()
+	for i := range p.Edits {
+		if err := e.edit(p.Edits[i]); err != nil {
+			return err
+		}
+	}
+	edits := int64(time.Since(start))
+	for i := range p.Passes {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		out, err := e.pass(&p.Passes[i])
+		if err != nil {
+			return err
+		}
+		out.Step, out.Pass, out.EditNanos = p.Step, i, edits
+		edits = 0
+		emit(out)
+	}
+	if len(p.Saves) > 0 {
+		return fmt.Errorf("%w: saves, but the engine has no pages", engine.ErrPlan)
+	}
+	return nil
+}
+
+func (e *Engine) edit(x engine.Edit) error {
+	if err := e.ledger.CheckEdit(x); err != nil {
+		return err
+	}
+	var err error
+	switch x.Kind {
+	case engine.EditTrim:
+		err = e.trim(x.Slot, x.Len)
+	case engine.EditDrop:
+		err = e.trim(x.Slot, 0)
+	case engine.EditMove:
+		n := int32(len(e.ledger.Slot(x.Slot).Tokens))
+		if err = e.copy(x.Slot, x.To, n, n); err == nil {
+			err = e.trim(x.Slot, 0)
+		}
+	case engine.EditFork:
+		err = e.copy(x.Slot, x.To, x.Len, int32(len(e.ledger.Slot(x.Slot).Tokens)))
+	}
+	if err != nil {
+		return err
+	}
+	e.ledger.Apply(x)
+	return nil
+}
+
+// trim cuts a sequence to n tokens.
+func (e *Engine) trim(slot, n int32) error {
+	ok, err := llama.MemorySeqRm(e.mem, llama.SeqId(slot), llama.Pos(n), -1)
+	if err != nil || !ok {
+		return fmt.Errorf("engine: slot %d cannot be cut to %d tokens", slot, n)
+	}
+	return nil
+}
+
+// copy brings the first n of a slot's have tokens into an empty slot. Between
+// streams it goes by state out and state in: llama_memory_seq_cp would copy the
+// bytes only at the next decode, and what happens in between would be lost.
+func (e *Engine) copy(from, to, n, have int32) error {
+	if n == 0 {
+		return nil
+	}
+	if e.limits.Layout == engine.Unified {
+		end := llama.Pos(n)
+		if n == have {
+			end = -1
+		}
+		return llama.MemorySeqCp(e.mem, llama.SeqId(from), llama.SeqId(to), 0, end)
+	}
+	size := llama.StateSeqGetSize(e.ctx, llama.SeqId(from))
+	if size > uint64(cap(e.state)) {
+		e.state = make([]byte, size+size/4)
+	}
+	state := e.state[:size]
+	if got := llama.StateSeqGetData(e.ctx, state, llama.SeqId(from)); got != size {
+		return fmt.Errorf("engine: slot %d gave %d of %d bytes of state", from, got, size)
+	}
+	if got := llama.StateSeqSetData(e.ctx, state, llama.SeqId(to)); got != size {
+		return fmt.Errorf("engine: slot %d took %d of %d bytes of state", to, got, size)
+	}
+	if n < have {
+		return e.trim(to, n)
+	}
+	return nil
+}
+
+// pass runs one call of the model and samples.
+func (e *Engine) pass(p *engine.Pass) (engine.Output, error) {
+	start := time.Now()
+	if err := e.ledger.CheckPass(*p); err != nil {
+		return engine.Output{}, err
+	}
+	if err := e.fill(p); err != nil {
+		return engine.Output{}, err
+	}
+	code, err := llama.Decode(e.ctx, e.batch)
+	if err != nil {
+		return engine.Output{}, fmt.Errorf("engine: decode: %w", err)
+	}
+	if code != 0 {
+		return engine.Output{}, e.failed(code)
+	}
+	llama.Synchronize(e.ctx)
+	e.ledger.ApplyPass(*p)
+	out, err := e.sample(p)
+	if err != nil {
+		return out, err
+	}
+	// Logits have been read: now the memory may change.
+	for i := range p.Rows {
+		if r := &p.Rows[i]; r.Idle {
+			if err := e.trim(r.Slot, r.Pos); err != nil {
+				return out, err
+			}
+		}
+	}
+	out.Nanos = int64(time.Since(start))
+	return out, nil
+}
+
+// fill writes the pass into the batch and notes which outputs are wanted.
+func (e *Engine) fill(p *engine.Pass) error {
+	e.batch.Clear()
+	e.wants = e.wants[:0]
+	var seq [1]llama.SeqId
+	for i := range p.Rows {
+		r := &p.Rows[i]
+		seq[0] = llama.SeqId(r.Slot)
+		for j, t := range r.Tokens {
+			index := e.batch.NTokens
+			last := j == len(r.Tokens)-1
+			wanted := false
+			if r.Score {
+				next := r.Next
+				if !last {
+					next = r.Tokens[j+1]
+				}
+				if next != tokenizer.None {
+					e.wants = append(e.wants, want{row: i, index: index, score: next})
+					wanted = true
+				}
+			}
+			if r.Sample && last {
+				e.wants = append(e.wants, want{row: i, index: index, score: tokenizer.None})
+				wanted = true
+			}
+			if err := e.batch.Add(llama.Token(t), llama.Pos(r.Pos)+llama.Pos(j), seq[:], wanted); err != nil {
+				return fmt.Errorf("engine: batch: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// failed puts every slot back to what the ledger says after a decode that did not
+// end well: parts of it may have stayed in memory.
+func (e *Engine) failed(code int32) error {
+	err := fmt.Errorf("engine: decode failed with code %d: %s", code, logs.takeError())
+	if code == 1 {
+		err = engine.ErrNoRoom
+	}
+	for i := range e.ledger.Len() {
+		slot := int32(i)
+		n := int32(len(e.ledger.Slot(slot).Tokens))
+		if terr := e.trim(slot, n); terr != nil {
+			return errors.Join(err, terr)
+		}
+		if last, perr := llama.MemorySeqPosMax(e.mem, llama.SeqId(slot)); perr != nil || int32(last) != n-1 {
+			return errors.Join(err, fmt.Errorf("engine: slot %d ends at position %d; %d expected", slot, last, n-1))
+		}
+	}
+	return err
+}
+
+// sample draws and scores what the pass wanted, on all processors.
+func (e *Engine) sample(p *engine.Pass) (engine.Output, error) {
+	out := engine.Output{Rows: make([]engine.RowOutput, len(p.Rows))}
+	e.logits = e.logits[:0]
+	for _, w := range e.wants {
+		// The pointers stay good until the next decode.
+		row, err := llama.GetLogitsIth(e.ctx, w.index, e.limits.Vocab)
+		if err != nil || row == nil {
+			return out, fmt.Errorf("engine: no logits for row %d of the pass", w.row)
+		}
+		e.logits = append(e.logits, row)
+	}
+	results := make([]engine.Sampled, len(e.wants))
+	e.pool.Each(len(e.wants), func(s *engine.Sampler, i int) {
+		w := e.wants[i]
+		slot := e.ledger.Slot(p.Rows[w.row].Slot)
+		if w.score != tokenizer.None {
+			results[i] = s.Score(e.logits[i], w.score, max(1, slot.Sampling.LogProbs))
+			return
+		}
+		results[i] = s.Sample(e.logits[i], &slot.Sampling, slot.Tokens, slot.Prompt)
+	})
+	for i, w := range e.wants {
+		row := &out.Rows[w.row]
+		if w.score != tokenizer.None {
+			row.Scores = append(row.Scores, results[i])
+		} else {
+			row.Sampled = results[i : i+1 : i+1]
+		}
+	}
+	for i := range p.Rows {
+		out.Rows[i].Slot = p.Rows[i].Slot
+	}
+	return out, nil
+}

@@ -1,0 +1,123 @@
+package engine
+
+import "llamero/tokenizer"
+
+// Token is the vocabulary's token; the alias saves every reader an import.
+type Token = tokenizer.Token
+
+// Plan is one step of an engine: edits in order, then the passes in order, then
+// saves. It is a plain value and survives a pipe.
+type Plan struct {
+	Step   uint64
+	Edits  []Edit
+	Passes []Pass // decode passes first, so that their tokens leave before a prompt chunk runs
+	Saves  []Save
+}
+
+// EditKind says what an Edit does to a slot.
+type EditKind uint8
+
+const (
+	// EditOpen prepares an empty slot for a request: its sampling settings and how
+	// many of its tokens are prompt (penalties count what comes after).
+	EditOpen EditKind = iota + 1
+	// EditTrim cuts a slot to its first Len tokens.
+	EditTrim
+	// EditMove carries a slot's tokens, KV and settings to the empty slot To and
+	// leaves Slot empty.
+	EditMove
+	// EditFork copies the first Len tokens of Slot into slot To, which has been
+	// opened and is empty.
+	EditFork
+	// EditDrop empties a slot and forgets its settings. Dropping an empty slot is allowed.
+	EditDrop
+	// EditRestore fills an opened, empty slot from host pages, Tokens being what they hold.
+	EditRestore
+)
+
+// Edit changes one slot before the passes run.
+type Edit struct {
+	Kind     EditKind
+	Slot     int32
+	To       int32    // EditMove, EditFork: the destination slot
+	Len      int32    // EditTrim, EditFork: how many tokens stay; EditOpen: the prompt's length
+	Sampling Sampling // EditOpen
+	Tokens   []Token  // EditRestore: the tokens whose KV the pages hold
+	Pages    []int32  // EditRestore: host pages in order
+}
+
+// PassKind tells a pass that yields tokens for running requests from one that reads prompts.
+type PassKind uint8
+
+const (
+	PassDecode PassKind = iota + 1
+	PassPrefill
+)
+
+// Pass is one call of the model. In the split layout its rows name consecutive
+// slots in increasing order and have equally many tokens; in the unified layout
+// any mix will do. See Limits.Check.
+type Pass struct {
+	Kind PassKind
+	Rows []Row
+}
+
+// Row is a slot's part of a pass.
+type Row struct {
+	Slot   int32
+	Pos    int32   // the position of Tokens[0]; must be the slot's length
+	Tokens []Token // what to compute
+	// Sample draws the token that follows the last one of Tokens.
+	Sample bool
+	// Score asks for the log-probability, given what is before it, of each token
+	// after the first of Tokens, and of Next, unless that is tokenizer.None.
+	Score bool
+	Next  Token
+	// Idle rows hold a place: Tokens are computed behind whatever the slot holds and
+	// trimmed again; nothing is sampled. They round a pass up to a cheaper width,
+	// plug a hole, and serve calibration.
+	Idle bool
+	// Draft is the depth of speculation after Tokens; 0 is none.
+	Draft int32
+}
+
+// Save copies the KV of a slot's tokens [Page*size, ...) out to host pages.
+type Save struct {
+	Slot  int32
+	First int32   // index of the first page within the slot
+	Pages []int32 // host pages to fill, in order
+}
+
+// Output is what one pass gave. It carries what was accepted, since draft tokens
+// do not exist yet when the plan is made.
+type Output struct {
+	Step  uint64
+	Pass  int // index into Plan.Passes
+	Rows  []RowOutput
+	Nanos int64 // what the pass took, sampling included
+	// EditNanos is what the plan's edits took; in the first output of a step only.
+	EditNanos int64
+}
+
+// RowOutput is a row's part of an Output; rows that neither sample nor score have
+// an empty one, so that indices agree with Pass.Rows.
+type RowOutput struct {
+	Slot     int32
+	Sampled  []Sampled // the tokens drawn, in order; more than one only with drafts
+	Proposed int32     // drafted tokens that were verified
+	Accepted int32     // of those, how many equalled the target's own draw
+	Scores   []Sampled // Row.Score: for Tokens[1:] and Next
+}
+
+// Sampled is a token with what was asked for about its probability.
+type Sampled struct {
+	Token   Token
+	LogProb float32   // natural log, of the raw distribution; valid if Sampling.LogProbs > 0
+	Top     []TopProb // the most probable tokens, most probable first
+}
+
+// TopProb is one alternative.
+type TopProb struct {
+	Token   Token
+	LogProb float32
+}

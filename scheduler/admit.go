@@ -1,0 +1,131 @@
+package scheduler
+
+import (
+	"slices"
+
+	"llamero/engine"
+)
+
+// admit gives free slots to waiting sequences.
+func (b *builder) admit() {
+	s := b.s
+	for {
+		slot := slices.Index(s.slots[:s.cfg.Limits.Slots], nil)
+		if slot < 0 {
+			return
+		}
+		q := s.next(b.ready)
+		if q == nil || !b.fits(q) {
+			return
+		}
+		s.waiting = slices.DeleteFunc(s.waiting, func(o *sequence) bool { return o == q })
+		b.open(q, int32(slot))
+	}
+}
+
+// ready reports whether a waiting sequence should start now. A sibling whose
+// prompt another answer of the same request is computing waits for it.
+func (b *builder) ready(q *sequence) bool {
+	if !b.forkable(q) {
+		return true
+	}
+	computing := false
+	for _, o := range q.req.sequences {
+		if o.slot == noSlot {
+			continue
+		}
+		if o.computed >= len(q.req.Prompt)-1 {
+			return true
+		}
+		computing = true
+	}
+	return !computing
+}
+
+// forkable: the sequence starts from the bare prompt of a request with siblings.
+func (b *builder) forkable(q *sequence) bool {
+	return len(q.req.sequences) > 1 && b.s.cfg.Limits.Trims &&
+		len(q.tokens) == len(q.req.Prompt) && len(q.tokens) > 1 && !q.scores()
+}
+
+// fits reports whether the pool has room for a sequence's tokens beside those
+// that run, with a little room for them to grow. An empty pool takes anything.
+func (b *builder) fits(q *sequence) bool {
+	const growth = 16 // tokens a running sequence, before newcomers
+	used, running := 0, 0
+	for _, o := range b.s.slots {
+		if o != nil {
+			used += len(o.tokens)
+			running++
+		}
+	}
+	return running == 0 || used+len(q.tokens)+growth*(running+1) <= b.s.cfg.Limits.PoolTokens
+}
+
+// open puts a sequence into a free slot.
+func (b *builder) open(q *sequence, slot int32) {
+	s := b.s
+	if !q.req.started() {
+		s.queued--
+	}
+	b.edit(engine.Edit{Kind: engine.EditOpen, Slot: slot, Len: int32(len(q.req.Prompt)), Sampling: q.sampling()})
+	if from := b.forkSource(q); from != nil {
+		n := len(q.req.Prompt) - 1
+		b.edit(engine.Edit{Kind: engine.EditFork, Slot: from.slot, To: slot, Len: int32(n)})
+		b.moved += from.computed
+		q.computed = n
+	}
+	s.slots[slot] = q
+	q.slot = slot
+	if !q.admitted {
+		q.admitted = true
+		b.events = append(b.events, Event{
+			ID: q.req.ID, Choice: q.choice, Kind: EventAdmitted, At: b.now, Cached: q.computed,
+		})
+	}
+}
+
+// forkSource is a sibling with the prompt computed, or nil.
+func (b *builder) forkSource(q *sequence) *sequence {
+	if !b.forkable(q) {
+		return nil
+	}
+	for _, o := range q.req.sequences {
+		if o.slot != noSlot && o.computed >= len(q.req.Prompt)-1 {
+			return o
+		}
+	}
+	return nil
+}
+
+// makeRoom preempts until the pool holds what the running sequences decode next:
+// the one that would be served last goes first, and computes again later.
+func (b *builder) makeRoom() {
+	s := b.s
+	for {
+		need, decoders := 0, 0
+		var last *sequence
+		for _, q := range s.slots {
+			if q == nil {
+				continue
+			}
+			// What a prompt has not computed yet waits for room; a decoder needs its token.
+			need += q.computed
+			if q.decodes() {
+				decoders++
+			}
+			if last == nil || last.before(q) {
+				last = q
+			}
+		}
+		if last == nil || need+max(1, decoders) <= s.cfg.Limits.PoolTokens {
+			return
+		}
+		s.preemptions++
+		slot := last.slot
+		s.vacate(last)
+		s.enqueue(last)
+		b.edit(engine.Edit{Kind: engine.EditDrop, Slot: slot})
+		s.dirty[slot] = false
+	}
+}

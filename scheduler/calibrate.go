@@ -1,0 +1,167 @@
+package scheduler
+
+import (
+	"slices"
+
+	"llamero/engine"
+)
+
+// Calibration measures an idle engine by plans of idle rows, the most telling
+// first, so that it can stop at any time: whoever runs it does as many as it has
+// time for, hands the outputs to Observe and calls Close.
+type Calibration struct {
+	s     *Scheduler
+	plans []engine.Plan
+	next  int
+	cold  bool // the first output is a warm-up
+
+	small, large, deep measurement // two prompt chunks; a row behind a prompt
+}
+
+type measurement struct {
+	tokens       int
+	nanos, depth float64
+}
+
+// Calibrate begins a calibration. No request may run.
+func (s *Scheduler) Calibrate() *Calibration {
+	c := &Calibration{s: s, cold: true}
+	l := s.cfg.Limits
+	small := min(64, l.PassTokens, l.SlotTokens)
+	large := min(256, l.PassTokens, l.SlotTokens-1)
+	idle := func(slot, n int) engine.Row {
+		return engine.Row{Slot: int32(slot), Tokens: make([]engine.Token, n), Idle: true}
+	}
+	add := func(kind engine.PassKind, rows ...engine.Row) {
+		c.plans = append(c.plans, engine.Plan{Passes: []engine.Pass{{Kind: kind, Rows: rows}}})
+	}
+	width := func(w int) {
+		if l.Layout == engine.Unified {
+			add(engine.PassDecode, idle(l.Slots, w)) // the scratch slot: any mix costs the same
+			return
+		}
+		rows := make([]engine.Row, w)
+		for i := range rows {
+			rows[i] = idle(i, 1)
+		}
+		add(engine.PassDecode, rows...)
+	}
+	add(engine.PassDecode, idle(0, 1))
+	add(engine.PassPrefill, idle(0, small))
+	// A real prompt, dropped afterwards, for a decode pass at depth.
+	c.plans = append(c.plans, engine.Plan{
+		Edits:  []engine.Edit{{Kind: engine.EditOpen, Slot: 0}},
+		Passes: []engine.Pass{{Kind: engine.PassPrefill, Rows: []engine.Row{{Tokens: make([]engine.Token, large)}}}},
+	})
+	if l.Trims {
+		deep := idle(0, 1)
+		deep.Pos = int32(large)
+		add(engine.PassDecode, deep)
+	}
+	drop := len(c.plans)
+	// 1, 2, 4, … and what rounds up to them; then the rest; then all again, since
+	// the least of two is nearer the truth on a noisy machine.
+	most := len(s.costs.width) - 1
+	var order []int
+	for w := 1; w <= most; w *= 2 {
+		order = append(order, w)
+		if w > 4 {
+			order = append(order, w-1)
+		}
+	}
+	order = append(order, most)
+	for w := 4; w <= most; w += 4 {
+		order = append(order, w, w-1)
+	}
+	for w := 1; w <= most; w++ {
+		order = append(order, w)
+	}
+	seen := make([]bool, most+1)
+	order = slices.DeleteFunc(order, func(w int) bool {
+		was := seen[w]
+		seen[w] = true
+		return was
+	})
+	for range 2 {
+		for _, w := range order {
+			width(w)
+		}
+	}
+	c.plans[drop].Edits = append(c.plans[drop].Edits, engine.Edit{Kind: engine.EditDrop, Slot: 0})
+	return c
+}
+
+// Next returns the next plan to run, or false when all have run.
+func (c *Calibration) Next() (engine.Plan, bool) {
+	if c.next == len(c.plans) {
+		return engine.Plan{}, false
+	}
+	p := c.plans[c.next]
+	c.next++
+	return p, true
+}
+
+// Observe takes the output of the plan that Next returned last.
+func (c *Calibration) Observe(out engine.Output) {
+	pass := &c.plans[c.next-1].Passes[0]
+	costs := c.s.costs
+	m := measurement{nanos: float64(out.Nanos), depth: float64(pass.Rows[0].Pos)}
+	for i := range pass.Rows {
+		m.tokens += len(pass.Rows[i].Tokens)
+	}
+	switch {
+	case c.cold: // the first pass pays for memory that is touched for the first time
+		c.cold = false
+	case pass.Kind == engine.PassPrefill:
+		c.small, c.large = c.large, m
+	case m.depth > 0:
+		c.deep = m
+	case !costs.measured[m.tokens] || m.nanos < costs.width[m.tokens]:
+		costs.width[m.tokens], costs.measured[m.tokens] = m.nanos, true
+	}
+}
+
+// Close fits the model to what has been measured.
+func (c *Calibration) Close() {
+	costs := c.s.costs
+	costs.interpolate()
+	if d := c.deep; d.depth > 0 && costs.measured[1] {
+		costs.perDepth = max(1, (d.nanos-costs.width[1])/d.depth)
+	}
+	if a, b := c.small, c.large; a.tokens > 0 && b.tokens > a.tokens {
+		attention := func(m measurement) float64 { return costs.perDepth * float64(m.tokens) * float64(m.tokens) / 2 }
+		na, nb := a.nanos-attention(a), b.nanos-attention(b)
+		costs.chunkToken = max((nb-na)/float64(b.tokens-a.tokens), b.nanos/float64(b.tokens)/4)
+		costs.chunkBase = max(0, na-costs.chunkToken*float64(a.tokens))
+	}
+	c.s.dirty[0] = true // a calibration that was cut short has left its prompt there
+}
+
+// interpolate fills the widths that have not been measured from their neighbours.
+func (c *Costs) interpolate() {
+	last := 0 // the latest measured width
+	for w := 1; w < len(c.width); w++ {
+		if !c.measured[w] {
+			continue
+		}
+		for v := last + 1; v < w; v++ {
+			if last == 0 {
+				c.width[v] = c.width[w] // no narrower one is known: certainly no more
+				continue
+			}
+			part := float64(v-last) / float64(w-last)
+			c.width[v] = c.width[last] + part*(c.width[w]-c.width[last])
+		}
+		last = w
+	}
+	if last == 0 {
+		return
+	}
+	perRow := 0.0
+	if last > 1 {
+		perRow = max(0, (c.width[last]-c.width[1])/float64(last-1))
+	}
+	for v := last + 1; v < len(c.width); v++ {
+		c.width[v] = c.width[last] + perRow*float64(v-last)
+	}
+}

@@ -1,0 +1,153 @@
+package scheduler
+
+import "llamero/engine"
+
+// Costs predicts what passes take on this machine, in nanoseconds. It is
+// calibrated at start-up by passes of idle rows and then kept up by what real
+// passes take. The model is small on purpose:
+//
+//	decode pass of w rows at depth d:        scale · (width[w] + perDepth·w·d)
+//	prompt chunk of c tokens at depth d:     scale · (chunkBase + chunkToken·c + perDepth·c·d)
+//
+// width is a table, not a line: kernels work in fours, so 8 rows may cost less
+// than 7. Depth is what a row's attention looks at: in the split layout the
+// longest slot of the pass, in the unified layout every cell in use.
+type Costs struct {
+	width      []float64 // [w], w from 1; measured or interpolated
+	measured   []bool
+	perDepth   float64
+	chunkBase  float64
+	chunkToken float64
+	moveToken  float64 // copying one token's KV from slot to slot
+
+	decodeScale, chunkScale float64
+}
+
+const (
+	learnScale = 0.05 // how fast a change of the machine's speed is believed
+	learnShape = 0.02 // how fast a single coefficient is
+	outlier    = 2.0  // a measurement further off than this factor counts as that far
+)
+
+// shape is what a pass costs by.
+type shape struct {
+	kind   engine.PassKind
+	rows   int
+	tokens int
+	depth  int
+}
+
+// NewCosts returns a model with the proportions of a small model on two cores;
+// calibration replaces them.
+func NewCosts(l engine.Limits) *Costs {
+	n := l.Slots + l.Scratch
+	if l.Layout == engine.Unified {
+		n = l.Slots + maxRound
+	}
+	c := &Costs{
+		width:       make([]float64, n+1),
+		measured:    make([]bool, n+1),
+		perDepth:    1e3,
+		chunkBase:   2e6,
+		chunkToken:  1e6,
+		moveToken:   float64(2*l.TokenBytes) / 4, // 4 GB/s out and in
+		decodeScale: 1,
+		chunkScale:  1,
+	}
+	for w := range c.width {
+		c.width[w] = 4e6 + 1e6*float64(w)
+	}
+	return c
+}
+
+// decode predicts a decode pass.
+func (c *Costs) decode(rows, depth int) float64 {
+	return c.decodeScale * (c.width[min(rows, len(c.width)-1)] + c.perDepth*float64(rows)*float64(depth))
+}
+
+// chunk predicts a prompt chunk that begins at a depth.
+func (c *Costs) chunk(tokens, depth int) float64 {
+	t := float64(tokens)
+	return c.chunkScale * (c.chunkBase + c.chunkToken*t + c.perDepth*t*(float64(depth)+t/2))
+}
+
+// chunkFor is the longest chunk predicted to take at most nanos, which may be 0.
+func (c *Costs) chunkFor(nanos float64, depth, most int) int {
+	lo, hi := 0, most
+	for lo < hi {
+		mid := (lo + hi + 1) / 2
+		if c.chunk(mid, depth) <= nanos {
+			lo = mid
+		} else {
+			hi = mid - 1
+		}
+	}
+	return lo
+}
+
+// move predicts the copying of a slot of so many tokens to another.
+func (c *Costs) move(tokens int) float64 { return c.moveToken * float64(tokens) }
+
+const (
+	// maxRound is how many idle rows a pass may be rounded up by.
+	maxRound = 3
+	// roundGain is the least gain that makes idle rows worth having: predictions are noisy.
+	roundGain = 0.97
+)
+
+// round returns the width, from rows up to most, at which a pass costs least.
+func (c *Costs) round(rows, depth, most int) int {
+	best, cost := rows, c.decode(rows, depth)*roundGain
+	for w := rows + 1; w <= min(rows+maxRound, most, len(c.width)-1); w++ {
+		if x := c.decode(w, depth); x < cost {
+			best, cost = w, x
+		}
+	}
+	return best
+}
+
+func (c *Costs) predict(s shape) float64 {
+	if s.kind == engine.PassDecode {
+		return c.decode(s.rows, s.depth)
+	}
+	return c.chunk(s.tokens, s.depth)
+}
+
+// observe learns from a pass that has run: first the machine's speed, more slowly
+// the coefficients, each by its part in the prediction.
+func (c *Costs) observe(s shape, nanos int64) {
+	p := c.predict(s)
+	if nanos <= 0 || p <= 0 {
+		return
+	}
+	err := min(max(float64(nanos)/p, 1/outlier), outlier) - 1
+	if s.kind == engine.PassDecode {
+		deep := c.decodeScale * c.perDepth * float64(s.rows) * float64(s.depth) / p
+		c.decodeScale *= 1 + learnScale*err
+		w := min(s.rows, len(c.width)-1)
+		c.width[w] *= 1 + learnShape*err*(1-deep)
+		c.perDepth *= 1 + learnShape*err*deep
+		return
+	}
+	c.chunkScale *= 1 + learnScale*err
+	c.chunkToken *= 1 + learnShape*err
+}
+
+func (c *Costs) observeMove(tokens int, nanos int64) {
+	if tokens > 0 && nanos > 0 {
+		c.moveToken += learnScale * (float64(nanos)/float64(tokens) - c.moveToken)
+	}
+}
+
+// Widths returns the table of decode passes by width at depth 0, in nanoseconds;
+// index 0 is unused. For metrics and for the log.
+func (c *Costs) Widths() []float64 {
+	out := make([]float64, len(c.width))
+	for w := range out {
+		out[w] = c.decodeScale * c.width[w]
+	}
+	return out
+}
+
+// ChunkToken is what a token of a prompt costs at depth 0, in nanoseconds.
+func (c *Costs) ChunkToken() float64 { return c.chunkScale * c.chunkToken }

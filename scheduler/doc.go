@@ -1,0 +1,21 @@
+// Package scheduler decides what an engine computes next: continuous batching as
+// a state machine. It is pure and single-threaded: no clock, no goroutine, no
+// I/O; the same inputs give the same plans, byte for byte. Package loop owns its
+// one goroutine.
+//
+// There is no prefill phase and no decode phase. A sequence (one answer of a
+// request) has tokens and a count of computed ones, and every plan closes the gap
+// a little: a gap of one is a row of the decode pass, a larger one gives prompt
+// chunks. Chunked prefill, forks, preemption and recovery after an engine's death
+// are the same arithmetic: what is lost is set to zero computed tokens and waits
+// with the tokens it has, and since random numbers are keyed by position the
+// answer goes on as it would have.
+//
+// A step is planned in this order, each part in a file of its own:
+//
+//	queue.go   who comes next: priority, then fair share, then arrival
+//	admit.go   slots for those who fit; siblings fork from a computed prompt
+//	slots.go   split layout: moves and idle rows instead of holes
+//	passes.go  the decode pass, then as many prompt chunks as the latency target leaves time for
+//	costs.go   what passes cost on this machine, calibrated and then learnt
+package scheduler

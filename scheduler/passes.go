@@ -1,0 +1,327 @@
+package scheduler
+
+import (
+	"cmp"
+	"slices"
+
+	"llamero/engine"
+	"llamero/tokenizer"
+)
+
+const (
+	// chunkAlign is where prompt chunks end if they can: kernels change their shape
+	// (and their rounding) below it, so aligned chunks drift less.
+	chunkAlign = 64
+	// chunkLeast is the smallest chunk: what a step always gives to prompts.
+	chunkLeast = 16
+	// freeTarget is the time in nanoseconds that prompt chunks may take while nobody
+	// decodes, if the target is lower: a newcomer still gets in within it.
+	freeTarget = 250e6
+	// maxChunks bounds the prompt passes of a step.
+	maxChunks = 16
+)
+
+// addPass appends a pass, with who is behind its rows.
+func (b *builder) addPass(kind engine.PassKind, rows []engine.Row, who []*sequence, depth int) {
+	sh := shape{kind: kind, rows: len(rows), depth: depth}
+	for i := range rows {
+		sh.tokens += len(rows[i].Tokens)
+	}
+	if kind == engine.PassDecode {
+		sh.rows = sh.tokens // in the unified layout idle tokens share a row
+	}
+	b.plan.Passes = append(b.plan.Passes, engine.Pass{Kind: kind, Rows: rows})
+	b.rows = append(b.rows, who)
+	b.shapes = append(b.shapes, sh)
+}
+
+// expected is what the passes so far are predicted to take.
+func (b *builder) expected() float64 {
+	var sum float64
+	for _, sh := range b.shapes {
+		sum += b.s.costs.predict(sh)
+	}
+	return sum
+}
+
+// decodeRow is the row of a sequence with one token to compute.
+func decodeRow(q *sequence) engine.Row {
+	return engine.Row{
+		Slot:   q.slot,
+		Pos:    int32(q.computed),
+		Tokens: q.tokens[q.computed:],
+		Sample: q.req.MaxTokens != -1,
+	}
+}
+
+// idleRow computes n tokens behind whatever a slot holds.
+func idleRow(slot int32, q *sequence, n int) engine.Row {
+	r := engine.Row{Slot: slot, Tokens: make([]engine.Token, n), Idle: true}
+	if q != nil {
+		r.Pos = int32(q.computed)
+	}
+	return r
+}
+
+// decodePass plans a row for every sequence that is one token behind.
+func (b *builder) decodePass() {
+	if b.s.cfg.Limits.Layout == engine.Unified {
+		b.decodeUnified()
+		return
+	}
+	s := b.s
+	lo, hi := int32(-1), int32(-1)
+	for i, q := range s.slots {
+		if q != nil && q.decodes() {
+			if lo < 0 {
+				lo = int32(i)
+			}
+			hi = int32(i)
+		}
+	}
+	if lo < 0 {
+		return
+	}
+	// A slot that an idle row cannot stand in ends a window.
+	start := lo
+	for i := lo; i <= hi; i++ {
+		if q := s.slots[i]; q != nil && !q.decodes() && !s.cfg.Limits.Trims {
+			b.decodeWindow(start, i-1)
+			start = i + 1
+		}
+	}
+	b.decodeWindow(start, hi)
+}
+
+// decodeWindow plans one pass over consecutive slots, holes plugged, rounded up to
+// a width that costs less.
+func (b *builder) decodeWindow(lo, hi int32) {
+	s := b.s
+	decodes := func(i int32) bool { return s.slots[i] != nil && s.slots[i].decodes() }
+	for lo <= hi && !decodes(lo) {
+		lo++
+	}
+	for lo <= hi && !decodes(hi) {
+		hi--
+	}
+	if lo > hi {
+		return
+	}
+	depth := b.depth(lo, hi)
+	idles := func(i int32) bool { return s.slots[i] == nil || s.cfg.Limits.Trims && !decodes(i) }
+	most := int(hi-lo) + 1
+	for i := hi + 1; int(i) < len(s.slots) && idles(i); i++ {
+		most++
+	}
+	for i := lo - 1; i >= 0 && idles(i); i-- {
+		most++
+	}
+	for width := s.costs.round(int(hi-lo)+1, depth, min(most, s.cfg.Limits.PassTokens)); int(hi-lo)+1 < width; {
+		if int(hi)+1 < len(s.slots) && idles(hi+1) {
+			hi++
+		} else {
+			lo--
+		}
+	}
+	var rows []engine.Row
+	var who []*sequence
+	for i := lo; i <= hi; i++ {
+		q := s.slots[i]
+		if decodes(i) {
+			rows, who = append(rows, decodeRow(q)), append(who, q)
+		} else {
+			rows, who = append(rows, idleRow(i, q, 1)), append(who, nil)
+		}
+	}
+	b.addPass(engine.PassDecode, rows, who, b.depth(lo, hi))
+}
+
+// depth is what the rows of a window attend to: the longest slot.
+func (b *builder) depth(lo, hi int32) int {
+	d := 0
+	for _, q := range b.s.slots[lo : hi+1] {
+		if q != nil {
+			d = max(d, q.computed)
+		}
+	}
+	return d
+}
+
+// used is what every row attends to in the unified layout.
+func (b *builder) used() int {
+	n := 0
+	for _, q := range b.s.slots {
+		if q != nil {
+			n += q.computed
+		}
+	}
+	return n
+}
+
+func (b *builder) decodeUnified() {
+	s := b.s
+	var rows []engine.Row
+	var who []*sequence
+	for _, q := range s.slots {
+		if q != nil && q.decodes() {
+			rows, who = append(rows, decodeRow(q)), append(who, q)
+		}
+	}
+	if len(rows) == 0 {
+		return
+	}
+	used := b.used()
+	room := s.cfg.Limits.PoolTokens - used
+	n := len(rows)
+	if w := s.costs.round(n, used, min(room, s.cfg.Limits.PassTokens)); w > n {
+		rows, who = append(rows, idleRow(int32(s.cfg.Limits.Slots), nil, w-n)), append(who, nil)
+	}
+	b.addPass(engine.PassDecode, rows, who, used)
+}
+
+// prefillPasses gives the time that is left to prompts, in the order in which
+// they are served.
+func (b *builder) prefillPasses() {
+	s := b.s
+	l := s.cfg.Limits
+	var behind []*sequence
+	decoders := 0
+	for _, q := range s.slots {
+		switch {
+		case q == nil:
+		case q.decodes():
+			decoders++
+		default:
+			behind = append(behind, q)
+		}
+	}
+	slices.SortFunc(behind, func(x, y *sequence) int {
+		if x.before(y) {
+			return -1
+		}
+		return 1
+	})
+	target := float64(s.cfg.TargetITL)
+	if decoders == 0 {
+		target = max(target, freeTarget)
+	}
+	room := l.PoolTokens - b.used() - decoders
+	done := make(map[*sequence]bool)
+	for i, q := range behind {
+		if done[q] || i >= maxChunks {
+			continue
+		}
+		depth := q.computed
+		if l.Layout == engine.Unified {
+			depth = b.used()
+		}
+		c := b.take(q, target-b.expected(), depth, room, len(done) == 0)
+		if c == 0 {
+			if len(done) > 0 || room == 0 {
+				return
+			}
+			continue
+		}
+		rows, who := []engine.Row{chunkRow(q, c)}, []*sequence{q}
+		done[q] = true
+		room -= c
+		rows, who = b.join(rows, who, behind, done, &room, target-b.expected(), depth)
+		b.addPass(engine.PassPrefill, rows, who, depth)
+	}
+}
+
+// take says how many of a sequence's tokens the next chunk computes: what the
+// time allows, at least the smallest chunk if it is the first, 0 if it must wait.
+func (b *builder) take(q *sequence, nanos float64, depth, room int, first bool) int {
+	l := b.s.cfg.Limits
+	gap := q.gap()
+	most := min(l.PassTokens, room, gap)
+	if q.scores() {
+		if q.computed < q.scored {
+			most = min(most, q.scored-q.computed) // computed again: emitted already
+		} else {
+			most = min(most, l.PassOutputs)
+		}
+	}
+	c := b.s.costs.chunkFor(nanos, depth, most)
+	least := min(chunkLeast, most)
+	if c < least {
+		if !first {
+			return 0
+		}
+		c = least
+	}
+	if c == most {
+		return c
+	}
+	if most == gap && gap-c < chunkLeast {
+		return gap // a tail that small would cost a pass of its own
+	}
+	if end := (q.computed + c) % chunkAlign; c-end >= chunkAlign {
+		return c - end
+	}
+	return max(least, c-c%chunkLeast)
+}
+
+func chunkRow(q *sequence, c int) engine.Row {
+	r := engine.Row{
+		Slot:   q.slot,
+		Pos:    int32(q.computed),
+		Tokens: q.tokens[q.computed : q.computed+c],
+		Sample: c == q.gap() && q.req.MaxTokens != -1,
+	}
+	if q.scores() && q.computed >= q.scored {
+		r.Score, r.Next = true, tokenizer.None
+		if end := q.computed + c; end < len(q.req.Prompt) {
+			r.Next = q.req.Prompt[end]
+		}
+	}
+	return r
+}
+
+// join lets other prompts share a chunk's pass where the layout can: short
+// prompts fill a pass together that each would leave half empty.
+func (b *builder) join(rows []engine.Row, who, behind []*sequence, done map[*sequence]bool, room *int, nanos float64, depth int) ([]engine.Row, []*sequence) {
+	s := b.s
+	l := s.cfg.Limits
+	c := len(rows[0].Tokens)
+	total := c
+	if rows[0].Score || l.Layout == engine.Split && c > chunkAlign {
+		return rows, who
+	}
+	fits := func(q *sequence, n int) bool {
+		return !done[q] && !q.scores() && total+n <= l.PassTokens && *room >= n && s.costs.chunk(total+n, depth) <= nanos
+	}
+	add := func(q *sequence, n int) {
+		rows, who = append(rows, chunkRow(q, n)), append(who, q)
+		done[q] = true
+		total += n
+		*room -= n
+	}
+	if l.Layout == engine.Unified {
+		for _, q := range behind {
+			if fits(q, q.gap()) {
+				add(q, q.gap())
+			}
+		}
+		return rows, who
+	}
+	for i := rows[0].Slot + 1; int(i) < l.Slots; i++ {
+		q := s.slots[i]
+		if q == nil || q.decodes() || q.gap() < c || !fits(q, c) {
+			break
+		}
+		add(q, c)
+	}
+	for i := rows[0].Slot - 1; i >= 0; i-- {
+		q := s.slots[i]
+		if q == nil || q.decodes() || q.gap() < c || !fits(q, c) {
+			break
+		}
+		add(q, c)
+	}
+	order := func(x, y engine.Row) int { return cmp.Compare(x.Slot, y.Slot) }
+	slices.SortFunc(rows, order)
+	slices.SortFunc(who, func(x, y *sequence) int { return cmp.Compare(x.slot, y.slot) })
+	return rows, who
+}

@@ -1,0 +1,357 @@
+package scheduler
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"llamero/engine"
+)
+
+// Config is what a scheduler is told once.
+type Config struct {
+	Limits engine.Limits
+	// TargetITL is the time in nanoseconds that a step may take while requests
+	// decode: prompt chunks are cut to fit. It is a target, not a promise: a decode
+	// pass that takes longer by itself still shares its step with a smallest chunk.
+	TargetITL int64
+	// Queue is how many requests may wait for a slot; Add refuses more.
+	Queue int
+}
+
+// maxFailures is how many failed steps in a row a sequence may have been in.
+const maxFailures = 3
+
+// Scheduler is the state machine. The zero value is of no use; see New.
+type Scheduler struct {
+	cfg   Config
+	costs *Costs
+
+	requests map[ID]*request
+	waiting  []*sequence // in the order of sequence.before
+	queued   int         // requests none of whose sequences has had a slot
+	slots    []*sequence // by slot; nil is free
+	dirty    []bool      // slots that hold what nobody needs, to be dropped before use
+	shares   map[string]*share
+	arrivals uint64
+	step     uint64
+
+	flight      *engine.Plan  // the plan that runs
+	rows        [][]*sequence // behind the rows of its passes; nil for idle ones
+	shapes      []shape       // what its passes are expected to cost by
+	moved       int           // tokens that the flight's moves and forks carry
+	preemptions int
+}
+
+// New returns a scheduler for an engine with empty slots.
+func New(cfg Config) *Scheduler {
+	n := cfg.Limits.Slots + cfg.Limits.Scratch
+	return &Scheduler{
+		cfg:      cfg,
+		costs:    NewCosts(cfg.Limits),
+		requests: make(map[ID]*request),
+		slots:    make([]*sequence, n),
+		dirty:    make([]bool, n),
+		shares:   make(map[string]*share),
+	}
+}
+
+// Costs are what passes cost, for calibration and for metrics.
+func (s *Scheduler) Costs() *Costs { return s.costs }
+
+// Add takes a request into the queue. It fails with ErrQueueFull, with a
+// *TooLongError when no slot can ever hold the prompt and one token, or with an
+// error that says what is wrong with the request.
+func (s *Scheduler) Add(r Request) error {
+	if err := Fits(r, s.cfg.Limits); err != nil {
+		return err
+	}
+	if s.requests[r.ID] != nil {
+		return fmt.Errorf("scheduler: request %d is there already", r.ID)
+	}
+	if s.queued >= s.cfg.Queue {
+		return ErrQueueFull
+	}
+	if r.Choices == 0 {
+		r.Choices = 1
+	}
+	s.arrivals++
+	req := &request{Request: r, arrival: s.arrivals, left: r.Choices}
+	limit := s.cfg.Limits.SlotTokens
+	if r.MaxTokens > 0 {
+		limit = min(limit, len(r.Prompt)+r.MaxTokens)
+	}
+	for i := range r.Choices {
+		q := &sequence{
+			req:    req,
+			choice: i,
+			slot:   noSlot,
+			limit:  limit,
+			// Answers grow; prompts are shared between choices until they do.
+			tokens: r.Prompt[:len(r.Prompt):len(r.Prompt)],
+		}
+		req.sequences = append(req.sequences, q)
+		s.enqueue(q)
+	}
+	s.requests[r.ID] = req
+	s.queued++
+	s.joinShare(r.Tenant)
+	return nil
+}
+
+// Fits says whether a request can ever run within the limits: nil, a
+// *TooLongError, or what is wrong with it.
+func Fits(r Request, l engine.Limits) error {
+	switch {
+	case len(r.Prompt) == 0:
+		return errors.New("scheduler: an empty prompt")
+	case len(r.Prompt) >= l.SlotTokens:
+		return &TooLongError{Tokens: len(r.Prompt), Limit: l.SlotTokens - 1}
+	case r.Choices < 0 || r.MaxTokens < -1 || r.MaxTokens == -1 && !r.PromptScores:
+		return fmt.Errorf("scheduler: %d choices of %d tokens", r.Choices, r.MaxTokens)
+	}
+	for _, t := range r.Prompt {
+		if t < 0 || int(t) >= l.Vocab {
+			return fmt.Errorf("scheduler: token %d; the vocabulary has %d", t, l.Vocab)
+		}
+	}
+	return r.Sampling.Check(l.Vocab)
+}
+
+// Cancel ends what is left of a request, in any state. It must not be called
+// while a plan is in flight. An unknown ID is no error: it has ended.
+func (s *Scheduler) Cancel(id ID, now Tick) []Event {
+	req := s.requests[id]
+	if req == nil {
+		return nil
+	}
+	var events []Event
+	for _, q := range req.sequences {
+		events = s.end(events, q, FinishCancel, nil, now)
+	}
+	return events
+}
+
+// CancelChoice ends one choice of a request.
+func (s *Scheduler) CancelChoice(id ID, choice int, now Tick) []Event {
+	req := s.requests[id]
+	if req == nil || choice < 0 || choice >= len(req.sequences) {
+		return nil
+	}
+	return s.end(nil, req.sequences[choice], FinishCancel, nil, now)
+}
+
+// end takes a sequence out, wherever it is.
+func (s *Scheduler) end(events []Event, q *sequence, f Finish, err error, now Tick) []Event {
+	if q.ended {
+		return events
+	}
+	if q.slot != noSlot {
+		s.vacate(q)
+	} else {
+		s.waiting = slices.DeleteFunc(s.waiting, func(o *sequence) bool { return o == q })
+	}
+	q.ended = true
+	req := q.req
+	if req.left--; req.left == 0 {
+		if !req.started() {
+			s.queued--
+		}
+		delete(s.requests, req.ID)
+		s.leaveShare(req.Tenant)
+	}
+	return append(events, Event{ID: req.ID, Choice: q.choice, Kind: EventDone, At: now, Finish: f, Err: err})
+}
+
+// started reports whether any of a request's sequences has had a slot.
+func (r *request) started() bool {
+	return slices.ContainsFunc(r.sequences, func(q *sequence) bool { return q.admitted })
+}
+
+// vacate takes a sequence off its slot.
+func (s *Scheduler) vacate(q *sequence) {
+	s.slots[q.slot] = nil
+	s.dirty[q.slot] = true
+	q.slot = noSlot
+	q.computed = 0
+}
+
+// Next plans a step. A plan without passes means that there is nothing to
+// compute. Requests whose deadline has passed while they waited end, and
+// admissions are reported, in events. A plan must be followed by Apply for each
+// of its passes, or by Fail, before the next.
+func (s *Scheduler) Next(now Tick) (engine.Plan, []Event) {
+	if s.flight != nil {
+		panic("scheduler: Next while a plan is in flight")
+	}
+	var events []Event
+	for i := 0; i < len(s.waiting); {
+		q := s.waiting[i]
+		if d := q.req.Deadline; d != 0 && now >= d && !q.req.started() {
+			for _, o := range q.req.sequences {
+				events = s.end(events, o, FinishExpired, nil, now)
+			}
+			continue
+		}
+		i++
+	}
+	b := &builder{s: s, now: now, events: events}
+	b.dropDirty()
+	b.makeRoom()
+	b.compact()
+	b.admit()
+	b.decodePass()
+	b.prefillPasses()
+	if len(b.plan.Passes) == 0 {
+		// Edits wait for a step that computes; nothing has been promised yet.
+		b.undoDrops()
+		return engine.Plan{}, b.events
+	}
+	s.step++
+	b.plan.Step = s.step
+	s.flight, s.rows, s.shapes, s.moved = &b.plan, b.rows, b.shapes, b.moved
+	return b.plan, b.events
+}
+
+// builder is a plan in the making.
+type builder struct {
+	s      *Scheduler
+	now    Tick
+	plan   engine.Plan
+	rows   [][]*sequence
+	shapes []shape
+	events []Event
+	moved  int
+}
+
+func (b *builder) edit(e engine.Edit) { b.plan.Edits = append(b.plan.Edits, e) }
+
+// dropDirty empties the slots that nobody uses any more.
+func (b *builder) dropDirty() {
+	for i, d := range b.s.dirty {
+		if d {
+			b.edit(engine.Edit{Kind: engine.EditDrop, Slot: int32(i)})
+			b.s.dirty[i] = false
+		}
+	}
+}
+
+func (b *builder) undoDrops() {
+	for _, e := range b.plan.Edits {
+		if e.Kind == engine.EditDrop {
+			b.s.dirty[e.Slot] = true
+		}
+	}
+}
+
+// Apply takes the output of a pass of the plan in flight; the last pass lands it.
+func (s *Scheduler) Apply(out engine.Output, now Tick) ([]Event, error) {
+	if s.flight == nil || out.Step != s.flight.Step || out.Pass < 0 || out.Pass >= len(s.flight.Passes) {
+		return nil, fmt.Errorf("scheduler: output of step %d, pass %d, which is not in flight", out.Step, out.Pass)
+	}
+	pass := &s.flight.Passes[out.Pass]
+	if len(out.Rows) != len(pass.Rows) {
+		return nil, fmt.Errorf("scheduler: %d rows of output for a pass of %d", len(out.Rows), len(pass.Rows))
+	}
+	s.costs.observe(s.shapes[out.Pass], out.Nanos)
+	if out.Pass == 0 && s.moved > 0 {
+		s.costs.observeMove(s.moved, out.EditNanos)
+	}
+	var events []Event
+	for i, q := range s.rows[out.Pass] {
+		if q != nil && !q.ended {
+			events = s.advance(events, q, &pass.Rows[i], &out.Rows[i], now)
+		}
+	}
+	if out.Pass == len(s.flight.Passes)-1 {
+		s.flight, s.rows, s.shapes = nil, nil, nil
+	}
+	return events, nil
+}
+
+// advance records what a row computed and drew.
+func (s *Scheduler) advance(events []Event, q *sequence, row *engine.Row, out *engine.RowOutput, now Tick) []Event {
+	q.computed += len(row.Tokens) + int(out.Accepted)
+	q.failures = 0
+	s.charge(q.req.Tenant, len(row.Tokens), len(out.Sampled))
+	ev := Event{ID: q.req.ID, Choice: q.choice, Kind: EventTokens, At: now}
+	if q.scores() {
+		ev.Scores = out.Scores
+		q.scored += len(out.Scores)
+	}
+	finish := FinishNone
+	if q.req.MaxTokens == -1 && q.computed == len(q.req.Prompt) {
+		finish = FinishLength
+	}
+	for _, t := range out.Sampled {
+		if slices.Contains(q.req.Stop, t.Token) {
+			finish = FinishStop
+			break
+		}
+		q.tokens = append(q.tokens, t.Token)
+		ev.Tokens = append(ev.Tokens, t)
+		if len(q.tokens) >= q.limit {
+			finish = FinishLength
+			break
+		}
+	}
+	if len(ev.Tokens) > 0 || len(ev.Scores) > 0 {
+		events = append(events, ev)
+	}
+	if finish != FinishNone {
+		events = s.end(events, q, finish, nil, now)
+	}
+	return events
+}
+
+// Fail says that the plan in flight ended with an error: nothing is known of the
+// slots any more. Running sequences wait again with what they have; those that
+// have been in too many failed steps end with FinishError.
+func (s *Scheduler) Fail(err error, now Tick) []Event {
+	var events []Event
+	inFlight := make(map[*sequence]bool)
+	for _, rows := range s.rows {
+		for _, q := range rows {
+			if q != nil {
+				inFlight[q] = true
+			}
+		}
+	}
+	s.flight, s.rows, s.shapes = nil, nil, nil
+	for i, q := range s.slots {
+		s.dirty[i] = i < s.cfg.Limits.Slots // idle rows leave nothing in scratch slots
+		if q == nil {
+			continue
+		}
+		s.vacate(q)
+		if inFlight[q] {
+			q.failures++
+		}
+		s.enqueue(q)
+		if q.failures >= maxFailures {
+			events = s.end(events, q, FinishError, err, now)
+		}
+	}
+	return events
+}
+
+// Stats are counts for gauges.
+type Stats struct {
+	Waiting     int // sequences without a slot
+	Running     int // sequences with one
+	Queued      int // requests that have not started
+	TokensInUse int // tokens in slots
+	Preemptions int // sequences that lost their slot to others, ever
+}
+
+// Stats counts.
+func (s *Scheduler) Stats() Stats {
+	st := Stats{Waiting: len(s.waiting), Queued: s.queued, Preemptions: s.preemptions}
+	for _, q := range s.slots {
+		if q != nil {
+			st.Running++
+			st.TokensInUse += q.computed
+		}
+	}
+	return st
+}
