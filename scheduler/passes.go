@@ -17,6 +17,10 @@ const (
 	// freeTarget is the time in nanoseconds that prompt chunks may take while nobody
 	// decodes, if the target is lower: a newcomer still gets in within it.
 	freeTarget = 250e6
+	// promptShare is the least time that a step gives to prompts, as a part of its
+	// decode pass: where that pass alone takes the target or longer, newcomers would
+	// otherwise starve.
+	promptShare = 0.5
 	// maxChunks bounds the prompt passes of a step.
 	maxChunks = 16
 )
@@ -205,6 +209,7 @@ func (b *builder) prefillPasses() {
 	if decoders == 0 {
 		target = max(target, freeTarget)
 	}
+	target = max(target, (1+promptShare)*b.expected())
 	room := l.PoolTokens - b.used() - decoders
 	done := make(map[*sequence]bool)
 	for i, q := range behind {

@@ -40,10 +40,11 @@ const (
 
 // Engine runs a model. See engine.Engine for who may call what.
 type Engine struct {
-	info   Info
-	limits engine.Limits
-	ledger *engine.Ledger
-	pool   *engine.Pool
+	info       Info
+	tokenBytes int // KV bytes of one token
+	limits     engine.Limits
+	ledger     *engine.Ledger
+	pool       *engine.Pool
 
 	model llama.Model
 	ctx   llama.Context
@@ -82,7 +83,7 @@ func Open(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{model: model, info: readInfo(model, typeK, typeV)}
+	e := &Engine{model: model, info: readInfo(model), tokenBytes: tokenBytes(model, typeK, typeV)}
 	if err := e.open(o, typeK, typeV); err != nil {
 		e.Close()
 		return nil, err
@@ -156,7 +157,7 @@ func (e *Engine) size(o Options) (engine.Limits, error) {
 		SlotTokens: o.SlotTokens,
 		PassTokens: o.PassTokens,
 		Vocab:      int(llama.VocabNTokens(llama.ModelGetVocab(e.model))),
-		TokenBytes: e.info.TokenBytes,
+		TokenBytes: e.tokenBytes,
 		Trims:      !llama.ModelIsRecurrent(e.model) && !llama.ModelIsHybrid(e.model),
 	}
 	if l.Slots == 0 {

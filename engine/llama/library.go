@@ -132,6 +132,7 @@ type logSink struct {
 	mu   sync.Mutex
 	line strings.Builder
 	last string // the latest error line
+	load string // "31/31 layers": what the latest model load put on accelerators
 }
 
 func (l *logSink) install() {
@@ -162,6 +163,9 @@ func (l *logSink) write(level llama.LogLevel, text string) {
 	if level == llama.LogLevelError {
 		l.last = line
 	}
+	if _, rest, ok := strings.Cut(line, "offloaded "); ok {
+		l.load, _, _ = strings.Cut(rest, " to ")
+	}
 	slog.Debug(line, "source", "llama.cpp")
 }
 
@@ -171,6 +175,15 @@ func (l *logSink) takeError() string {
 	defer l.mu.Unlock()
 	s := l.last
 	l.last = ""
+	return s
+}
+
+// takeOffload returns what the latest model load put on accelerators.
+func (l *logSink) takeOffload() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.load
+	l.load = ""
 	return s
 }
 

@@ -15,7 +15,7 @@ type Info struct {
 	Description  string // architecture, size and type: "llama 135M Q4_1"
 	ContextTrain int    // the context it was trained for, in tokens
 	ChatTemplate string // Jinja source; "" when there is none
-	TokenBytes   int    // KV bytes of one token in the K/V types asked for
+	Offload      string // what accelerators hold: "31/31 layers"; "" without any
 }
 
 // loadModel loads a GGUF with or without its weights.
@@ -51,18 +51,25 @@ func metaInt(m llama.Model, key string) (int, bool) {
 	return n, err == nil
 }
 
-func readInfo(m llama.Model, typeK, typeV llama.GGMLType) Info {
-	arch, _ := llama.ModelMetaValStr(m, "general.architecture")
+func readInfo(m llama.Model) Info {
 	info := Info{
 		Description:  llama.ModelDesc(m),
 		ContextTrain: int(llama.ModelNCtxTrain(m)),
 		ChatTemplate: llama.ModelChatTemplate(m, ""),
+		Offload:      logs.takeOffload(),
 	}
 	info.Name, _ = llama.ModelMetaValStr(m, "general.name")
 	if info.Name == "" {
 		info.Name = info.Description
 	}
-	// K and V rows of all layers. Head sizes are stated where they are not embedding / heads.
+	return info
+}
+
+// tokenBytes is the KV of one token, all layers. The model must have been loaded
+// with its weights: libllama aborts when a bare vocabulary is asked for its heads.
+func tokenBytes(m llama.Model, typeK, typeV llama.GGMLType) int {
+	arch, _ := llama.ModelMetaValStr(m, "general.architecture")
+	// Head sizes are stated where they are not embedding / heads.
 	heads := max(1, int(llama.ModelNHead(m)))
 	sizeK := int(llama.ModelNEmbd(m)) / heads
 	sizeV := sizeK
@@ -73,8 +80,7 @@ func readInfo(m llama.Model, typeK, typeV llama.GGMLType) Info {
 		sizeV = n
 	}
 	kv := int(llama.ModelNHeadKV(m))
-	info.TokenBytes = int(llama.ModelNLayer(m)) * (rowBytes(typeK, kv*sizeK) + rowBytes(typeV, kv*sizeV))
-	return info
+	return int(llama.ModelNLayer(m)) * (rowBytes(typeK, kv*sizeK) + rowBytes(typeV, kv*sizeV))
 }
 
 func rowBytes(t llama.GGMLType, n int) int {

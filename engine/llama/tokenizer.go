@@ -40,7 +40,7 @@ func OpenTokenizer(lib, path string) (*Tokenizer, error) {
 		llama.ModelFree(model)
 		return nil, fmt.Errorf("model: %s has no vocabulary", path)
 	}
-	t := &Tokenizer{model: model, native: native, info: readInfo(model, typeF16, typeF16)}
+	t := &Tokenizer{model: model, native: native, info: readInfo(model)}
 	pieces := make([]string, n)
 	attrs := make([]tokenizer.Attr, n)
 	buf := make([]byte, 256)

@@ -1,0 +1,62 @@
+package llama
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"llamero/engine"
+	"llamero/engine/enginetest"
+	"llamero/tokenizer"
+)
+
+// epsilon is how far log-probabilities of one text may lie apart when its passes
+// had other shapes, in nats. Kernels round differently by width: on the default
+// model about 0.05 is seen; a wrong token in the KV gives more than 1.
+const epsilon = 0.25
+
+// texts are two prompts with nothing in common.
+var texts = [2]string{
+	strings.Repeat("The harbour lay quiet under a grey morning, and the fishermen mended their nets while gulls argued over scraps. ", 4),
+	strings.Repeat("func add(a, b int) int { return a + b } // sums two integers; overflow wraps around as the language says. ", 4),
+}
+
+func TestConformance(t *testing.T) {
+	lib, model := os.Getenv("LLAMERO_LIB"), os.Getenv("LLAMERO_MODEL")
+	if lib == "" || model == "" {
+		t.Skip("LLAMERO_LIB and LLAMERO_MODEL name the libraries and the model to test with")
+	}
+	tok, err := OpenTokenizer(lib, model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tok.Close()
+	opt := enginetest.Options{Epsilon: epsilon}
+	for i, text := range texts {
+		if opt.Prompts[i], err = tok.Encode(text, tokenizer.EncodeOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tokenBytes := 0 // of one token's KV, once a model has been opened
+	for _, c := range []struct {
+		name string
+		opt  Options
+		pool int // tokens; 0: all slots
+	}{
+		{"split", Options{Layout: engine.Split, Slots: 18, SlotTokens: 256, PassTokens: 128}, 0},
+		{"unified", Options{Layout: engine.Unified, Slots: 18, SlotTokens: 512, PassTokens: 128}, 0},
+		{"unified, small pool", Options{Layout: engine.Unified, Slots: 6, SlotTokens: 256, PassTokens: 128}, 1024},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			enginetest.Conformance(t, func(t *testing.T) engine.Engine {
+				c.opt.Lib, c.opt.Model, c.opt.KVBudget = lib, model, int64(c.pool*tokenBytes)
+				e, err := Open(c.opt)
+				if err != nil {
+					t.Fatal(err)
+				}
+				tokenBytes = e.Limits().TokenBytes
+				return e
+			}, opt)
+		})
+	}
+}

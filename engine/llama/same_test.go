@@ -1,0 +1,213 @@
+package llama
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"llamero/engine"
+	"llamero/scheduler"
+	"llamero/scheduler/loop"
+)
+
+// What "the same answer" means on a real model: kernels round differently in
+// passes of different shape, so tokens near a tie may differ. An answer is the
+// same when each of its tokens, given those before it, is within ε of the best
+// logit of a plain one-sequence loop. ε is measured in the same run: twice the
+// most by which that loop's own logits differ between two ways of feeding it.
+
+// show makes the tests of this file run at full size and print their figures.
+var show = os.Getenv("LLAMERO_SHOW") != ""
+
+var topics = []string{
+	"the tides of a northern harbour", "how bread rises", "a clock that runs backwards", "the rules of chess",
+	"why leaves turn red", "a letter to a lighthouse keeper", "the first railway over the mountains", "sorting numbers",
+	"a recipe with three ingredients", "what bees know about geometry", "the history of paper", "a storm at sea",
+	"learning to ride a bicycle", "the moons of Jupiter", "a market in the early morning", "how a lock works",
+	"the colour blue", "a walk through an empty theatre", "mending a broken chair", "rivers that flow north",
+}
+
+// samePrompt is a chat prompt about a topic, some 60 to 300 tokens long.
+func samePrompt(i int) string {
+	topic := topics[i%len(topics)]
+	var b strings.Builder
+	fmt.Fprintf(&b, "<|im_start|>system\nYou are a patient writer.<|im_end|>\n<|im_start|>user\nHere are notes about %s.", topic)
+	for k := range 2 + i*3%13 {
+		fmt.Fprintf(&b, " Note %d of %d: somebody once asked about %s, and nobody could say more than %d words.",
+			k+1, i+1, topics[(i+k*7+3)%len(topics)], 10+(i*31+k*17)%90)
+	}
+	fmt.Fprintf(&b, " Write a short text about %s.<|im_end|>\n<|im_start|>assistant\n", topic)
+	return b.String()
+}
+
+func TestSameAsPlainLoop(t *testing.T) {
+	lib, model := files(t)
+	prompts, tokens := 6, 24
+	if show {
+		prompts, tokens = 20, 48
+	}
+	tok, err := OpenTokenizer(lib, model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tok.Close()
+	var texts [][]engine.Token
+	for i := range prompts {
+		ids, err := tok.encode(samePrompt(i), true, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts = append(texts, ids)
+	}
+	whole := openPlain(t, lib, model, 1024, 512)
+	cut := openPlain(t, lib, model, 1024, 64)
+	epsilon := measureEpsilon(whole, cut, texts, tokens)
+	reference := make([][]engine.Token, prompts)
+	for i, p := range texts {
+		reference[i] = whole.greedy(p, tokens)
+	}
+	t.Logf("ε = %.3f logits (twice the plain loop's own drift between chunks of 512 and 64 tokens)", epsilon)
+
+	for _, layout := range []engine.Layout{engine.Split, engine.Unified} {
+		for _, others := range []int{0, 31} {
+			if !show {
+				others = min(others, 7)
+			}
+			t.Run(fmt.Sprintf("%s/%d others", layout, others), func(t *testing.T) {
+				e, err := Open(Options{Lib: lib, Model: model, Layout: layout, Slots: others + 1, SlotTokens: 1024, Threads: 2})
+				if err != nil {
+					t.Fatal(err)
+				}
+				l, err := loop.New(e, loop.Options{})
+				if err != nil {
+					e.Close()
+					t.Fatal(err)
+				}
+				defer l.Close()
+				same, within, total, worst := 0, 0, 0, 0.0
+				for i, p := range texts {
+					var company []*loop.Stream
+					for k := range others {
+						company = append(company, submit(t, l, texts[(i+k+1)%prompts], tokens*2))
+					}
+					answer := collect(t, submit(t, l, p, tokens))
+					for _, s := range company {
+						s.Cancel()
+					}
+					for _, s := range company {
+						collect(t, s)
+					}
+					if slices.Equal(answer, reference[i]) {
+						same++
+					}
+					if len(answer) < tokens {
+						t.Errorf("prompt %d: %d tokens of %d", i, len(answer), tokens)
+					}
+					for k, gap := range whole.force(p, answer) {
+						total++
+						worst = max(worst, gap)
+						if gap <= epsilon {
+							within++
+						} else {
+							t.Errorf("prompt %d: token %d is %.3f below the best logit (ε %.3f)", i, k, gap, epsilon)
+						}
+					}
+				}
+				t.Logf("%d of %d tokens within ε (worst %.3f), %d of %d answers identical", within, total, worst, same, prompts)
+			})
+		}
+	}
+
+	// What must be seen if it happened: KV of somebody else's prefix, KV shifted by
+	// one position, a draft that was not rolled back.
+	controls := []struct {
+		name  string
+		spoil func(i int, p []engine.Token) []engine.Token
+	}{
+		{"a foreign page", func(i int, p []engine.Token) []engine.Token {
+			q := texts[(i+1)%prompts]
+			n := min(64, len(p)-8, len(q))
+			return append(slices.Clone(q[len(q)-n:]), p[n:]...)
+		}},
+		{"a page shifted by one", func(_ int, p []engine.Token) []engine.Token {
+			n := min(64, len(p)-8)
+			return slices.Concat(p[1:n], p[n-1:n], p[n:])
+		}},
+		{"a draft not rolled back", func(_ int, p []engine.Token) []engine.Token {
+			return append(slices.Clone(p), 28, 216)
+		}},
+	}
+	for _, c := range controls {
+		caught := 0
+		for i, p := range texts {
+			answer := whole.greedy(c.spoil(i, p), tokens)
+			if slices.Max(whole.force(p, answer)) > epsilon {
+				caught++
+			}
+		}
+		t.Logf("control, %s: seen in %d of %d prompts", c.name, caught, prompts)
+		if caught < (prompts+1)/2 {
+			t.Errorf("%s would pass for the same answer in %d of %d prompts", c.name, prompts-caught, prompts)
+		}
+	}
+}
+
+// measureEpsilon compares the plain loop's logits between two chunkings, over the
+// tokens that matter: those within 4 logits of the best.
+func measureEpsilon(a, b *plain, prompts [][]engine.Token, tokens int) float64 {
+	drift := 0.0
+	for _, p := range prompts {
+		a.reset()
+		b.reset()
+		a.feed(p...)
+		b.feed(p...)
+		for range tokens {
+			cutoff := a.logits[a.best()] - 4
+			for i, x := range a.logits {
+				if x >= cutoff {
+					drift = max(drift, math.Abs(float64(x-b.logits[i])))
+				}
+			}
+			next := a.best()
+			a.feed(next)
+			b.feed(next)
+		}
+	}
+	return 2 * drift
+}
+
+func submit(t testing.TB, l *loop.Loop, prompt []engine.Token, n int) *loop.Stream {
+	t.Helper()
+	s, err := l.Submit(scheduler.Request{Prompt: prompt, MaxTokens: n}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func collect(t testing.TB, s *loop.Stream) []engine.Token {
+	t.Helper()
+	var out []engine.Token
+	for {
+		events, err := s.Next(context.Background())
+		if err == io.EOF {
+			return out
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range events {
+			for _, x := range e.Tokens {
+				out = append(out, x.Token)
+			}
+			if e.Finish == scheduler.FinishError {
+				t.Fatal(e.Err)
+			}
+		}
+	}
+}
