@@ -3,6 +3,8 @@ package engine
 import (
 	"errors"
 	"fmt"
+
+	"llamero/tokenizer"
 )
 
 // ErrPlan marks a plan that an engine refuses before it touches the model: what
@@ -57,6 +59,15 @@ func (l *Ledger) slot(i int32) (*Slot, error) {
 	return &l.slots[i], nil
 }
 
+func (l *Ledger) checkTokens(slot int32, tokens []Token) error {
+	for _, t := range tokens {
+		if t < 0 || int(t) >= l.limits.Vocab {
+			return planErr("slot %d is given token %d; the vocabulary has %d", slot, t, l.limits.Vocab)
+		}
+	}
+	return nil
+}
+
 // CheckEdit says whether an edit may be done now.
 func (l *Ledger) CheckEdit(e Edit) error {
 	s, err := l.slot(e.Slot)
@@ -107,6 +118,9 @@ func (l *Ledger) CheckEdit(e Edit) error {
 		}
 		if !l.limits.Pageable {
 			return planErr("restore into slot %d of a model that cannot be paged", e.Slot)
+		}
+		if err := l.checkTokens(e.Slot, e.Tokens); err != nil {
+			return err
 		}
 		if l.used+len(e.Tokens) > l.limits.PoolTokens {
 			return ErrNoRoom
@@ -167,15 +181,17 @@ func (l *Ledger) CheckPass(p Pass) error {
 			return planErr("idle row of slot %d that asks for something", r.Slot)
 		case !r.Idle && len(s.Tokens)+n > l.limits.SlotTokens:
 			return planErr("row of slot %d grows it to %d tokens; it holds %d", r.Slot, len(s.Tokens)+n, l.limits.SlotTokens)
+		case r.Idle && l.limits.Layout == Split && len(s.Tokens)+n > l.limits.SlotTokens+1:
+			return planErr("idle row of slot %d ends at %d tokens; it has room for one beyond %d", r.Slot, len(s.Tokens)+n, l.limits.SlotTokens)
+		case r.Score && r.Next != tokenizer.None && (r.Next < 0 || int(r.Next) >= l.limits.Vocab):
+			return planErr("row of slot %d scores token %d; the vocabulary has %d", r.Slot, r.Next, l.limits.Vocab)
 		case r.Idle && !l.limits.Trims && len(s.Tokens) > 0:
 			return planErr("idle row of slot %d, which cannot be trimmed again", r.Slot)
 		case r.Draft != 0:
 			return planErr("row of slot %d asks for drafts; the engine has none", r.Slot)
 		}
-		for _, t := range r.Tokens {
-			if t < 0 || int(t) >= l.limits.Vocab {
-				return planErr("row of slot %d has token %d; the vocabulary has %d", r.Slot, t, l.limits.Vocab)
-			}
+		if err := l.checkTokens(r.Slot, r.Tokens); err != nil {
+			return err
 		}
 		tokens += n
 		grown += n

@@ -111,8 +111,10 @@ func (s *Sampler) draw(logits []float32, p *Sampling, u float64) Token {
 	inv := 1 / p.Temperature
 	best := argmax(logits)
 	peak := logits[best]
-	if math.IsInf(float64(peak), -1) || math.IsInf(float64(inv), 1) {
-		return Token(best) // everything is banned, or the temperature is denormal: greedy
+	if peak-peak != 0 || math.IsInf(float64(inv), 1) {
+		// Everything is banned, a logit is infinite or all are NaN, or the temperature
+		// is denormal: greedy.
+		return Token(best)
 	}
 	topP := p.TopP > 0 && p.TopP < 1
 	typical := p.TypicalP > 0 && p.TypicalP < 1
@@ -133,7 +135,7 @@ func (s *Sampler) draw(logits []float32, p *Sampling, u float64) Token {
 	if typical {
 		s.keepTypical(p.TypicalP)
 	}
-	if topP {
+	if topP && (topK || typical) { // selectNucleus has done it otherwise
 		s.keepNucleus(float64(p.TopP), 0)
 	}
 	if p.MinP > 0 {
@@ -208,14 +210,17 @@ func (s *Sampler) selectTop(logits []float32, k int, peak, inv float32) {
 	}
 	s.cand = s.cand[:0]
 	for i, x := range logits {
-		if bin(peak-x, perUnit) < cut {
+		if x >= -math.MaxFloat32 && bin(peak-x, perUnit) < cut { // neither banned nor NaN
 			s.cand = append(s.cand, candidate{token: Token(i), logit: (x - peak) * inv})
 		}
 	}
 	slices.SortFunc(s.cand, order)
 	s.cand = s.cand[:min(k, len(s.cand))]
 	for i := range s.cand {
-		s.cand[i].prob = expf(s.cand[i].logit)
+		if s.cand[i].prob = expf(s.cand[i].logit); s.cand[i].prob == 0 {
+			s.cand = s.cand[:i] // sorted: nothing is left from here on
+			break
+		}
 	}
 }
 
@@ -345,8 +350,8 @@ func (s *Sampler) topProbs(raw []float32, k int, lse float64) []TopProb {
 	// Insertion into a short sorted list: k is at most 20 and most tokens lose to its last.
 	top := s.top[:0]
 	for i, x := range raw {
-		if len(top) == k && x <= top[k-1].LogProb {
-			continue
+		if x != x || len(top) == k && x <= top[k-1].LogProb {
+			continue // NaN, or less than what is there
 		}
 		at := len(top)
 		for at > 0 && x > top[at-1].LogProb {

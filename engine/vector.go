@@ -25,7 +25,7 @@ func argmax(x []float32) int {
 	return at
 }
 
-// expf is e^x for x ≤ 0, within 2 units in the last place; 0 below -87. The
+// expf is e^x for x ≤ 0, within 4 units in the last place; 0 below -87. The
 // reduction is Cody and Waite's, the polynomial the Taylor series to x^6.
 func expf(x float32) float32 {
 	if !(x > -87) {

@@ -229,7 +229,8 @@ func (f *Fake) draw(kv []engine.Token, s *engine.Sampling) engine.Sampled {
 	if f.EOGEvery > 0 && h>>32%uint64(f.EOGEvery) == 0 {
 		return engine.Sampled{Token: f.EOG}
 	}
-	return engine.Sampled{Token: engine.Token(h % uint64(f.limits.Vocab)), LogProb: -float32(h>>40) / (1 << 24)}
+	t := engine.Token(h % uint64(f.limits.Vocab))
+	return engine.Sampled{Token: t, LogProb: f.score(kv, t)}
 }
 
 func (f *Fake) score(kv []engine.Token, t engine.Token) float32 {

@@ -153,5 +153,5 @@ func (p *plain) force(prompt, answer []engine.Token) []float64 {
 
 // vulkanLibs is where the Vulkan build of the libraries is.
 func vulkanLibs() (string, error) {
-	return models.ResolveLibs(os.Getenv("LLAMERO_VULKAN_LIB"), "vulkan")
+	return models.ResolveLibs(os.Getenv("LLAMERO_LIB_VULKAN"), "vulkan")
 }

@@ -3,8 +3,6 @@ package scheduler
 import (
 	"context"
 	"errors"
-	"flag"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -24,6 +22,10 @@ type world struct {
 	done   map[ID][]Finish
 	order  []ID // of first admissions
 	steps  int
+
+	onPlan   func(engine.Plan)                  // before it runs
+	onOutput func(*engine.Plan, *engine.Output) // before it is applied
+	onEvents func([]Event)
 }
 
 func newWorld(t testing.TB, cfg Config) *world {
@@ -64,6 +66,9 @@ func (w *world) add(r Request) {
 }
 
 func (w *world) take(events []Event) {
+	if w.onEvents != nil && len(events) > 0 {
+		w.onEvents(events)
+	}
 	for _, e := range events {
 		if w.done[e.ID][e.Choice] != FinishNone {
 			w.t.Fatalf("request %d, choice %d: event %d after its end", e.ID, e.Choice, e.Kind)
@@ -94,8 +99,14 @@ func (w *world) step() bool {
 		return false
 	}
 	w.steps++
+	if w.onPlan != nil {
+		w.onPlan(plan)
+	}
 	err := w.f.Step(context.Background(), plan, func(out engine.Output) {
 		w.now += Tick(out.Nanos)
+		if w.onOutput != nil {
+			w.onOutput(&plan, &out)
+		}
 		events, err := w.s.Apply(out, w.now)
 		if err != nil {
 			w.t.Fatal(err)
@@ -176,118 +187,6 @@ func (w *world) expect(r Request) {
 	}
 }
 
-// axes are what must not change a request's tokens.
-type axes struct {
-	layout     engine.Layout
-	slots      int
-	slotTokens int
-	pool       int
-	passTokens int
-	trims      bool
-	target     int64
-	failEvery  uint64
-	cancels    bool
-	stranger   bool
-}
-
-func (a axes) limits() engine.Limits {
-	l := enginetest.DefaultLimits(a.layout)
-	l.Slots, l.SlotTokens, l.PassTokens, l.Trims = a.slots, a.slotTokens, a.passTokens, a.trims
-	l.PoolTokens = l.Slots * l.SlotTokens
-	if a.layout == engine.Unified {
-		l.PoolTokens = max(a.pool, a.slotTokens)
-	} else {
-		l.Scratch = (a.slots+3)/4*4 - a.slots
-	}
-	l.PassOutputs = max(l.Slots+l.Scratch, 16)
-	return l
-}
-
-func randomAxes(r *rand.Rand) axes {
-	return axes{
-		layout: []engine.Layout{engine.Split, engine.Unified}[r.IntN(2)],
-		slots:  1 + r.IntN(13), slotTokens: 64 + r.IntN(200), pool: 64 + r.IntN(1200),
-		passTokens: 16 + r.IntN(120), trims: r.IntN(5) > 0, target: int64(5+r.IntN(200)) * 1e6,
-		failEvery: uint64(r.IntN(3) * (3 + r.IntN(20))), cancels: r.IntN(2) == 0, stranger: r.IntN(2) == 0,
-	}
-}
-
-// TestMetamorphic: whatever the machine looks like and whatever happens beside
-// it, a request's tokens are the reference's.
-func TestMetamorphic(t *testing.T) {
-	n := 3000
-	if testing.Short() {
-		n = 300
-	}
-	for seed := range uint64(n) {
-		if !metamorphic(t, seed) {
-			t.Fatalf("reproduce with: go test ./scheduler -run 'TestMetamorphicSeed' -seed %d", seed)
-		}
-	}
-}
-
-func metamorphic(t *testing.T, seed uint64) bool {
-	r := rand.New(rand.NewPCG(seed, 2))
-	a := randomAxes(r)
-	ok := t.Run(fmt.Sprint(seed), func(t *testing.T) {
-		w := newWorld(t, Config{Limits: a.limits(), TargetITL: a.target})
-		w.f.EOG, w.f.EOGEvery = 7, 20
-		if a.failEvery > 0 {
-			w.f.Fail = func(step uint64, pass int) error {
-				if step%a.failEvery == a.failEvery-1 && r.IntN(2) == 0 {
-					return errors.New("injected")
-				}
-				return nil
-			}
-		}
-		var requests []Request
-		for i := range 1 + r.IntN(14) {
-			q := Request{
-				ID:        ID(i + 1),
-				Tenant:    fmt.Sprint("t", r.IntN(3)),
-				Priority:  r.IntN(3) - 1,
-				Prompt:    prompt(seed*100+uint64(i), 1+r.IntN(a.slotTokens-2)),
-				MaxTokens: r.IntN(40),
-				Choices:   1 + max(0, r.IntN(6)-3),
-				Stop:      []engine.Token{7},
-				Sampling:  engine.Sampling{Temperature: float32(r.IntN(2)), Seed: r.Uint64()},
-			}
-			q.PromptScores = r.IntN(6) == 0
-			requests = append(requests, q)
-		}
-		added := 0
-		for added < len(requests) || w.s.Stats().Running+w.s.Stats().Waiting > 0 {
-			for added < len(requests) && r.IntN(3) == 0 {
-				w.add(requests[added])
-				added++
-			}
-			if a.cancels && added > 0 && r.IntN(10) == 0 {
-				q := requests[r.IntN(added)]
-				if r.IntN(2) == 0 {
-					w.take(w.s.Cancel(q.ID, w.now))
-				} else {
-					w.take(w.s.CancelChoice(q.ID, r.IntN(q.Choices), w.now))
-				}
-			}
-			w.step()
-		}
-		w.run()
-		for _, q := range requests {
-			failed := slices.Contains(w.done[q.ID], FinishError)
-			if failed && a.failEvery == 0 {
-				t.Errorf("request %d failed without a fault", q.ID)
-			}
-			if !failed {
-				w.expect(q)
-			}
-			if q.PromptScores && w.done[q.ID][0] != FinishCancel && !failed {
-				w.expectScores(q)
-			}
-		}
-	})
-	return ok
-}
-
 func (w *world) expectScores(r Request) {
 	w.t.Helper()
 	got := w.scores[r.ID]
@@ -300,8 +199,3 @@ func (w *world) expectScores(r Request) {
 		}
 	}
 }
-
-var seedFlag = flag.Uint64("seed", 0, "the seed of TestMetamorphicSeed")
-
-// TestMetamorphicSeed runs one seed of TestMetamorphic.
-func TestMetamorphicSeed(t *testing.T) { metamorphic(t, *seedFlag) }

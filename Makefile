@@ -1,0 +1,89 @@
+# Llamero. `make help` lists the targets.
+
+# BACKEND chooses the llama.cpp libraries: cpu, cuda, vulkan, metal; empty is the
+# machine's default. ARGS go to `llamero serve`.
+BACKEND ?=
+ARGS ?=
+FUZZTIME ?= 20s
+
+bin      := bin/llamero
+backend  := $(if $(BACKEND),--backend $(BACKEND))
+sources  := $(shell find . -name '*.go' -not -path './.venv/*' -not -path '*/node_modules/*') go.mod go.sum models/lock.json
+venv     := $(CURDIR)/.venv
+# Tests that run the real model: one after the other, since its threads want the cores to themselves.
+heavy    := ./engine/llama ./server/e2e
+
+.DEFAULT_GOAL := help
+.PHONY: help build run libs model test unit lint vet fuzz deps venv node clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: $(bin) ## build bin/llamero
+
+$(bin): $(sources)
+	go build -trimpath -o $@ .
+
+run: build ## fetch what is missing, build, and serve on 127.0.0.1:8080 (ARGS="--slots 8")
+	@if [ -z "$$LLAMERO_LIB" ]; then $(bin) libs fetch $(backend) >/dev/null; fi
+	@if [ -z "$$LLAMERO_MODEL" ]; then $(bin) models fetch >/dev/null; fi
+	@exec $(bin) serve $(backend) $(ARGS)
+
+libs: build ## fetch llama.cpp's libraries (BACKEND=cpu|cuda|vulkan|metal)
+	$(bin) libs fetch $(backend)
+
+model: build ## fetch the default model
+	$(bin) models fetch
+
+test: deps build venv node lint ## run every test; installs and fetches what they need
+	@$(bin) libs fetch --backend cpu >/dev/null
+	@if [ "$$(go env GOOS)/$$(go env GOARCH)" = linux/amd64 ]; then $(bin) libs fetch --backend vulkan >/dev/null; fi
+	@$(bin) models fetch >/dev/null
+	CI=true \
+	LLAMERO_LIB="$$($(bin) libs path --backend cpu)" \
+	LLAMERO_LIB_VULKAN="$$($(bin) libs path --backend vulkan 2>/dev/null)" \
+	LLAMERO_MODEL="$$($(bin) models path)" \
+	LLAMERO_TEST_VENV=$(venv)/template LLAMERO_E2E_VENV=$(venv)/e2e \
+	sh -ec 'go test -timeout 10m $$(go list ./... | grep -v -E "/(engine/llama|server/e2e)$$"); go test -p 1 -timeout 15m $(heavy)'
+
+unit: ## run the tests that need neither model nor network
+	go test -timeout 5m $$(go list ./... | grep -v -E "/(engine/llama|server/e2e)$$")
+
+lint: vet ## check formatting, go vet, staticcheck
+	@files="$$(gofmt -l $(filter %.go,$(sources)))"; [ -z "$$files" ] || { echo "gofmt wants to change: $$files"; exit 1; }
+	go tool staticcheck ./...
+
+vet:
+	go vet ./...
+
+fuzz: ## fuzz every fuzz target for FUZZTIME (20s)
+	@for pkg in $$(go list ./...); do \
+		for f in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			echo "== $$pkg $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+		done; \
+	done
+
+deps: # system packages for the tests
+	@.ci/deps
+
+venv: $(venv)/template/.done $(venv)/e2e/.done # Python packages for the tests, by digest
+
+# venv's own pip is a package of its own on some systems: the system's installs into it.
+$(venv)/template/.done: tokenizer/template/testdata/requirements.txt
+	@rm -rf $(@D) && python3 -m venv --without-pip $(@D)
+	python3 -m pip --python $(@D)/bin/python install -q --disable-pip-version-check --no-deps --require-hashes --only-binary :all: --ignore-requires-python -r $<
+	@touch $@
+
+$(venv)/e2e/.done: server/e2e/requirements.txt
+	@rm -rf $(@D) && python3 -m venv --without-pip $(@D)
+	python3 -m pip --python $(@D)/bin/python install -q --disable-pip-version-check --require-hashes --only-binary :all: -r $<
+	@touch $@
+
+node: server/e2e/node/node_modules/.done # npm packages for the tests, by digest
+
+server/e2e/node/node_modules/.done: server/e2e/node/package-lock.json
+	cd server/e2e/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+clean: ## remove what was built; what was fetched stays in the cache
+	rm -rf bin .venv server/e2e/node/node_modules

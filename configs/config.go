@@ -1,0 +1,66 @@
+package configs
+
+import "time"
+
+// Config is every setting of the gateway. See the tags for units, defaults and
+// ranges; Default for a valid value to start from.
+//
+// Tags: yaml is the key within its section; flag the name of the flag and, in
+// capitals, of the environment variable; doc the description; min and max the
+// range, in the field's own notation; enum the allowed words; auto how a default
+// that depends on the machine is found; secret marks what is never shown.
+type Config struct {
+	Server    Server    `yaml:"server"`
+	Model     Model     `yaml:"model"`
+	Engine    Engine    `yaml:"engine"`
+	Scheduler Scheduler `yaml:"scheduler"`
+	Log       Log       `yaml:"log"`
+}
+
+// Server is the HTTP side.
+type Server struct {
+	Listen       string        `yaml:"listen" flag:"listen" doc:"address to serve on, host:port; port 0 takes a free one"`
+	AllowOpen    bool          `yaml:"allow_open" flag:"allow-open" doc:"serve beyond loopback without API keys: anyone who can connect can use the models"`
+	APIKeys      []Key         `yaml:"api_keys" flag:"api-keys" secret:"true" doc:"keys that clients send as bearer tokens; in the environment name:secret,name:secret; in YAML a list of {name, secret}; none is open"`
+	APIKeysFile  string        `yaml:"api_keys_file" flag:"api-keys-file" doc:"file with one name:secret a line, added to api_keys"`
+	BodyLimit    Bytes         `yaml:"body_limit" flag:"body-limit" min:"1KiB" max:"1GiB" doc:"largest request body, in bytes"`
+	WriteTimeout time.Duration `yaml:"write_timeout" flag:"write-timeout" min:"100ms" max:"10m" doc:"how long one write to a client may take before it counts as gone"`
+	KeepAlive    time.Duration `yaml:"keep_alive" flag:"keep-alive" min:"100ms" max:"10m" doc:"interval of comments on a stream that has nothing to say"`
+	DrainTimeout time.Duration `yaml:"drain_timeout" flag:"drain-timeout" min:"0s" max:"1h" doc:"how long running requests may take to end after SIGTERM"`
+}
+
+// Model is what is served.
+type Model struct {
+	Path         string `yaml:"path" flag:"model" doc:"GGUF file to serve, or default for the one that models fetch brings"`
+	Alias        string `yaml:"alias" flag:"alias" doc:"name that clients ask for; empty takes the file's name"`
+	TemplateFile string `yaml:"chat_template_file" flag:"chat-template-file" doc:"Jinja chat template to use in place of the model's own"`
+}
+
+// Engine is how the model runs.
+type Engine struct {
+	Lib         string `yaml:"lib" flag:"lib" doc:"folder of llama.cpp's shared libraries; empty takes what libs fetch brought for the backend"`
+	Backend     string `yaml:"backend" flag:"backend" enum:"cpu,cuda,vulkan,metal" auto:"metal on Apple silicon, else cpu" doc:"which fetched libraries to use when lib is empty"`
+	Layout      string `yaml:"layout" flag:"layout" enum:"auto,split,unified" doc:"how slots share KV memory: split gives each its own, unified one pool to all, auto takes split where slots times context fit kv_memory"`
+	Slots       int    `yaml:"slots" flag:"slots" min:"1" max:"250" auto:"8 a thread, 8 to 32" doc:"requests that decode at once"`
+	Context     int    `yaml:"context" flag:"context" min:"0" max:"16777216" doc:"tokens a slot holds, prompt and answer; 0 is what the model was trained for, as far as kv_memory goes"`
+	KVMemory    Bytes  `yaml:"kv_memory" flag:"kv-memory" min:"16MiB" max:"4TiB" auto:"a quarter of the memory, at most 2GiB" doc:"bytes that the KV cache may take"`
+	Threads     int    `yaml:"threads" flag:"threads" min:"1" max:"512" auto:"the physical cores that may be used" doc:"CPU threads that compute"`
+	GPULayers   int    `yaml:"gpu_layers" flag:"gpu-layers" min:"-1" max:"10000" doc:"layers to put on a GPU; -1 is all, where the backend has one"`
+	TypeK       string `yaml:"type_k" flag:"type-k" enum:"f32,f16,bf16,q8_0,q5_1,q5_0,q4_1,q4_0,iq4_nl" doc:"type of the KV cache's keys"`
+	TypeV       string `yaml:"type_v" flag:"type-v" enum:"f32,f16,bf16,q8_0,q5_1,q5_0,q4_1,q4_0,iq4_nl" doc:"type of the KV cache's values"`
+	BatchTokens int    `yaml:"batch_tokens" flag:"batch-tokens" min:"32" max:"16384" doc:"most tokens that one pass of the model takes"`
+}
+
+// Scheduler is who runs when.
+type Scheduler struct {
+	TargetITL    time.Duration `yaml:"target_itl" flag:"target-itl" min:"1ms" max:"1m" doc:"time between a stream's tokens that prompt chunks are sized to keep; smaller is smoother, larger reads prompts faster"`
+	Queue        int           `yaml:"queue" flag:"queue" min:"1" max:"100000" doc:"requests that may wait for a slot; more get 429"`
+	QueueTimeout time.Duration `yaml:"queue_timeout" flag:"queue-timeout" min:"10ms" max:"24h" doc:"longest wait for a slot; longer gets 503"`
+	MaxTokens    int           `yaml:"max_tokens" flag:"max-tokens" min:"0" max:"1048576" doc:"tokens of an answer whose request names no limit; 0 is the slot's end"`
+}
+
+// Log is what is written to standard error.
+type Log struct {
+	Format string `yaml:"format" flag:"log-format" enum:"text,json" doc:"form of log lines"`
+	Level  string `yaml:"level" flag:"log-level" enum:"debug,info,warn,error" doc:"least severe lines to write"`
+}

