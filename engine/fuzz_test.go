@@ -22,7 +22,7 @@ func FuzzSampler(f *testing.F) {
 	f.Add(floats(1, 2, 3), float32(1), float32(0.9), int32(2), float32(0.1), float32(0.5), float32(1), uint64(1))
 	f.Add(floats(nan, -inf, 0), float32(1), float32(0), int32(0), float32(0.5), float32(0), float32(0), uint64(2))
 	f.Add(floats(inf, inf, nan), float32(1e-40), float32(0.5), int32(1), float32(0), float32(0), float32(0), uint64(3))
-	f.Add(floats(-3e38, 3e38, 0, -0.0), float32(100), float32(1e-30), int32(0), float32(1e-45), float32(0.99), float32(1e-45), uint64(4))
+	f.Add(floats(-3e38, 3e38, 0, float32(math.Copysign(0, -1))), float32(100), float32(1e-30), int32(0), float32(1e-45), float32(0.99), float32(1e-45), uint64(4))
 	f.Add(floats(1, -3.4028235e38), float32(22), float32(0.9), int32(1), float32(0.1), float32(0.5), float32(1), uint64(142))
 	f.Fuzz(func(t *testing.T, bits []byte, temperature, topP float32, topK int32, minP, typicalP, repetition float32, seed uint64) {
 		n := min(len(bits)/4, 2048)

@@ -32,8 +32,8 @@ type Limits struct {
 	Scratch     int
 	SlotTokens  int  // tokens a slot holds
 	PoolTokens  int  // tokens that all slots hold together
-	PassTokens  int  // tokens that one pass takes
-	PassOutputs int  // outputs of one pass: a sampling row has one, a scoring row one a token
+	PassTokens  int  // tokens that one pass takes; at least Slots + Scratch
+	PassOutputs int  // outputs of one pass: a sampling row has one, a scoring row one a token; at least Slots + Scratch
 	Vocab       int  // tokens are 0 … Vocab-1
 	TokenBytes  int  // KV bytes of one token
 	Pageable    bool // whether Save and Restore work with this model

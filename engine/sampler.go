@@ -304,6 +304,18 @@ func (s *Sampler) keepTypical(p float32) {
 		c := &s.cand[i]
 		c.key = float32(math.Abs(logTotal - float64(c.logit) - entropy))
 	}
+	// Only the candidates up to the bin that completes the mass need sorting.
+	var mass [1024]float64
+	const perUnit = 32
+	for _, c := range s.cand {
+		mass[bin(c.key, perUnit)] += float64(c.prob)
+	}
+	cut, held := 0, 0.0
+	for ; cut < len(mass) && held < float64(p)*total; cut++ {
+		held += mass[cut]
+	}
+	cut = min(cut+1, len(mass)) // one more, for rounding between the sums
+	s.cand = slices.DeleteFunc(s.cand, func(c candidate) bool { return bin(c.key, perUnit) >= cut })
 	slices.SortFunc(s.cand, func(a, b candidate) int {
 		switch {
 		case a.key < b.key:

@@ -49,9 +49,13 @@ func (b *builder) forkable(q *sequence) bool {
 }
 
 // fits reports whether the pool has room for a sequence's tokens beside those
-// that run, with a little room for them to grow. An empty pool takes anything.
+// that run, with a little room for them to grow. An empty pool takes anything, and
+// in the split layout each slot has room of its own.
 func (b *builder) fits(q *sequence) bool {
 	const growth = 16 // tokens a running sequence, before newcomers
+	if b.s.cfg.Limits.Layout == engine.Split {
+		return true
+	}
 	used, running := 0, 0
 	for _, o := range b.s.slots {
 		if o != nil {

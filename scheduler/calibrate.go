@@ -15,7 +15,7 @@ type Calibration struct {
 	next  int
 	cold  bool // the first output is a warm-up
 
-	small, large, deep measurement // two prompt chunks; a row behind a prompt
+	small, large, deep, deepChunk measurement // two prompt chunks; a row and a chunk behind a prompt
 }
 
 type measurement struct {
@@ -57,11 +57,16 @@ func (s *Scheduler) Calibrate() *Calibration {
 		deep := idle(0, 1)
 		deep.Pos = int32(large)
 		add(engine.PassDecode, deep)
+		if large+small <= l.SlotTokens {
+			deep = idle(0, small)
+			deep.Pos = int32(large)
+			add(engine.PassPrefill, deep)
+		}
 	}
 	drop := len(c.plans)
 	// 1, 2, 4, … and what rounds up to them; then the rest; then all again, since
 	// the least of two is nearer the truth on a noisy machine.
-	most := len(s.costs.width) - 1
+	most := min(len(s.costs.width)-1, l.PassTokens, l.PoolTokens)
 	var order []int
 	for w := 1; w <= most; w *= 2 {
 		order = append(order, w)
@@ -112,6 +117,8 @@ func (c *Calibration) Observe(out engine.Output) {
 	switch {
 	case c.cold: // the first pass pays for memory that is touched for the first time
 		c.cold = false
+	case pass.Kind == engine.PassPrefill && m.depth > 0:
+		c.deepChunk = m
 	case pass.Kind == engine.PassPrefill:
 		c.small, c.large = c.large, m
 	case m.depth > 0:
@@ -128,8 +135,14 @@ func (c *Calibration) Close() {
 	if d := c.deep; d.depth > 0 && costs.measured[1] {
 		costs.perDepth = max(1, (d.nanos-costs.width[1])/d.depth)
 	}
+	// A short chunk at depth tells little above the noise: bounds keep it sane.
+	costs.chunkDepth = costs.perDepth / 3
+	if a, d := c.small, c.deepChunk; d.depth > 0 && a.tokens == d.tokens {
+		least, most := costs.perDepth/20, costs.perDepth
+		costs.chunkDepth = min(max((d.nanos-a.nanos)/(float64(d.tokens)*d.depth), least), most)
+	}
 	if a, b := c.small, c.large; a.tokens > 0 && b.tokens > a.tokens {
-		attention := func(m measurement) float64 { return costs.perDepth * float64(m.tokens) * float64(m.tokens) / 2 }
+		attention := func(m measurement) float64 { return costs.chunkDepth * float64(m.tokens) * float64(m.tokens) / 2 }
 		na, nb := a.nanos-attention(a), b.nanos-attention(b)
 		costs.chunkToken = max((nb-na)/float64(b.tokens-a.tokens), b.nanos/float64(b.tokens)/4)
 		costs.chunkBase = max(0, na-costs.chunkToken*float64(a.tokens))

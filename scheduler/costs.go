@@ -6,18 +6,19 @@ import "llamero/engine"
 // calibrated at start-up by passes of idle rows and then kept up by what real
 // passes take. The model is small on purpose:
 //
-//	decode pass of w rows at depth d:        scale · (width[w] + perDepth·w·d)
-//	prompt chunk of c tokens at depth d:     scale · (chunkBase + chunkToken·c + perDepth·c·d)
+//	decode pass of w rows:                   scale · (width[w] + perDepth·Σd)
+//	prompt chunk of c tokens at depth d:     scale · (chunkBase + chunkToken·c + chunkDepth·c·(d+c/2))
 //
 // width is a table, not a line: kernels work in fours, so 8 rows may cost less
-// than 7. Depth is what a row's attention looks at: in the split layout the
-// longest slot of the pass, in the unified layout every cell in use.
+// than 7. d is what a row's attention looks at: its own tokens, and the mask of
+// the longest row of its pass at maskShare of the price.
 type Costs struct {
 	width      []float64 // [w], w from 1; measured or interpolated
 	measured   []bool
 	perDepth   float64
 	chunkBase  float64
 	chunkToken float64
+	chunkDepth float64 // less than perDepth: a chunk's tokens attend to the same cells together
 	moveToken  float64 // copying one token's KV from slot to slot
 
 	decodeScale, chunkScale float64
@@ -34,7 +35,18 @@ type shape struct {
 	kind   engine.PassKind
 	rows   int
 	tokens int
-	depth  int
+	depth  int // of a decode pass the sum over its rows, see attended; of a chunk, where it begins
+}
+
+// maskShare is what reading a cell's mask costs, in parts of attending to it.
+// Measured on a CPU in the split layout: a row of a pass with one slot of 1,024
+// tokens pays 0.85 ms for the mask, and 4.3 ms when those tokens are its own.
+const maskShare = 0.2
+
+// attended is what the rows of a decode pass attend to together: sum is of their
+// own depths, longest is what each row's mask spans.
+func attended(rows, sum, longest int) int {
+	return sum + int(maskShare*float64(rows*longest-sum))
 }
 
 // NewCosts returns a model with the proportions of a small model on two cores;
@@ -50,6 +62,7 @@ func NewCosts(l engine.Limits) *Costs {
 		perDepth:    1e3,
 		chunkBase:   2e6,
 		chunkToken:  1e6,
+		chunkDepth:  1e3,
 		moveToken:   float64(2*l.TokenBytes) / 4, // 4 GB/s out and in
 		decodeScale: 1,
 		chunkScale:  1,
@@ -60,15 +73,15 @@ func NewCosts(l engine.Limits) *Costs {
 	return c
 }
 
-// decode predicts a decode pass.
+// decode predicts a decode pass whose rows attend to so many tokens together.
 func (c *Costs) decode(rows, depth int) float64 {
-	return c.decodeScale * (c.width[min(rows, len(c.width)-1)] + c.perDepth*float64(rows)*float64(depth))
+	return c.decodeScale * (c.width[min(rows, len(c.width)-1)] + c.perDepth*float64(depth))
 }
 
 // chunk predicts a prompt chunk that begins at a depth.
 func (c *Costs) chunk(tokens, depth int) float64 {
 	t := float64(tokens)
-	return c.chunkScale * (c.chunkBase + c.chunkToken*t + c.perDepth*t*(float64(depth)+t/2))
+	return c.chunkScale * (c.chunkBase + c.chunkToken*t + c.chunkDepth*t*(float64(depth)+t/2))
 }
 
 // chunkFor is the longest chunk predicted to take at most nanos, which may be 0.
@@ -122,15 +135,18 @@ func (c *Costs) observe(s shape, nanos int64) {
 	}
 	err := min(max(float64(nanos)/p, 1/outlier), outlier) - 1
 	if s.kind == engine.PassDecode {
-		deep := c.decodeScale * c.perDepth * float64(s.rows) * float64(s.depth) / p
+		deep := c.decodeScale * c.perDepth * float64(s.depth) / p
 		c.decodeScale *= 1 + learnScale*err
 		w := min(s.rows, len(c.width)-1)
 		c.width[w] *= 1 + learnShape*err*(1-deep)
 		c.perDepth *= 1 + learnShape*err*deep
 		return
 	}
+	t := float64(s.tokens)
+	deep := c.chunkScale * c.chunkDepth * t * (float64(s.depth) + t/2) / p
 	c.chunkScale *= 1 + learnScale*err
-	c.chunkToken *= 1 + learnShape*err
+	c.chunkToken *= 1 + learnShape*err*(1-deep)
+	c.chunkDepth *= 1 + learnShape*err*deep
 }
 
 func (c *Costs) observeMove(tokens int, nanos int64) {

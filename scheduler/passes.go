@@ -21,6 +21,8 @@ const (
 	// decode pass: where that pass alone takes the target or longer, newcomers would
 	// otherwise starve.
 	promptShare = 0.5
+	// tailSlack is how far over its time a chunk may go to take a short tail along.
+	tailSlack = 0.05
 	// maxChunks bounds the prompt passes of a step.
 	maxChunks = 16
 )
@@ -111,7 +113,6 @@ func (b *builder) decodeWindow(lo, hi int32) {
 	if lo > hi {
 		return
 	}
-	depth := b.depth(lo, hi)
 	idles := func(i int32) bool { return s.slots[i] == nil || s.cfg.Limits.Trims && !decodes(i) }
 	most := int(hi-lo) + 1
 	for i := hi + 1; int(i) < len(s.slots) && idles(i); i++ {
@@ -120,7 +121,22 @@ func (b *builder) decodeWindow(lo, hi int32) {
 	for i := lo - 1; i >= 0 && idles(i); i-- {
 		most++
 	}
-	for width := s.costs.round(int(hi-lo)+1, depth, min(most, s.cfg.Limits.PassTokens)); int(hi-lo)+1 < width; {
+	width := s.costs.round(int(hi-lo)+1, b.depth(lo, hi), min(most, s.cfg.Limits.PassTokens))
+	// Where lengths differ widely, two passes may cost less than one whose every row
+	// reads the longest row's mask.
+	whole := s.costs.decode(width, b.depth(lo, hi)) * roundGain
+	cut := int32(-1)
+	for i := lo; i < hi; i++ {
+		if two := b.windowCost(lo, i) + b.windowCost(i+1, hi); two < whole {
+			whole, cut = two, i
+		}
+	}
+	if cut >= 0 {
+		b.decodeWindow(lo, cut)
+		b.decodeWindow(cut+1, hi)
+		return
+	}
+	for int(hi-lo)+1 < width {
 		if int(hi)+1 < len(s.slots) && idles(hi+1) {
 			hi++
 		} else {
@@ -140,15 +156,21 @@ func (b *builder) decodeWindow(lo, hi int32) {
 	b.addPass(engine.PassDecode, rows, who, b.depth(lo, hi))
 }
 
-// depth is what the rows of a window attend to: the longest slot.
+// windowCost predicts a pass over slots lo to hi.
+func (b *builder) windowCost(lo, hi int32) float64 {
+	return b.s.costs.decode(int(hi-lo)+1, b.depth(lo, hi))
+}
+
+// depth is what the rows of a window attend to.
 func (b *builder) depth(lo, hi int32) int {
-	d := 0
+	sum, longest := 0, 0
 	for _, q := range b.s.slots[lo : hi+1] {
 		if q != nil {
-			d = max(d, q.computed)
+			sum += q.computed
+			longest = max(longest, q.computed)
 		}
 	}
-	return d
+	return attended(int(hi-lo)+1, sum, longest)
 }
 
 // used is what every row attends to in the unified layout.
@@ -175,12 +197,17 @@ func (b *builder) decodeUnified() {
 		return
 	}
 	used := b.used()
+	own := 0
+	for _, q := range who {
+		own += q.computed
+	}
 	room := s.cfg.Limits.PoolTokens - used
 	n := len(rows)
-	if w := s.costs.round(n, used, min(room, s.cfg.Limits.PassTokens)); w > n {
+	depth := attended(n, own, used)
+	if w := s.costs.round(n, depth, min(room, s.cfg.Limits.PassTokens)); w > n {
 		rows, who = append(rows, idleRow(int32(s.cfg.Limits.Slots), nil, w-n)), append(who, nil)
 	}
-	b.addPass(engine.PassDecode, rows, who, used)
+	b.addPass(engine.PassDecode, rows, who, depth)
 }
 
 // prefillPasses gives the time that is left to prompts, in the order in which
@@ -259,7 +286,7 @@ func (b *builder) take(q *sequence, nanos float64, depth, room int, first bool) 
 	if c == most {
 		return c
 	}
-	if most == gap && gap-c < chunkLeast {
+	if most == gap && gap-c < chunkLeast && b.s.costs.chunk(gap, depth) <= nanos*(1+tailSlack) {
 		return gap // a tail that small would cost a pass of its own
 	}
 	if end := (q.computed + c) % chunkAlign; c-end >= chunkAlign {

@@ -46,7 +46,7 @@ type arrangement struct {
 func (b *builder) simulate(downwards bool) arrangement {
 	s := b.s
 	var decoding, free []int32 // slots, the outermost to be moved last, the farthest hole first
-	depth, remaining := 0, 0
+	sum, longest, remaining := 0, 0, 0
 	for i := range s.slots[:s.cfg.Limits.Slots] {
 		q := s.slots[i]
 		switch {
@@ -54,7 +54,8 @@ func (b *builder) simulate(downwards bool) arrangement {
 			free = append(free, int32(i))
 		case q.decodes():
 			decoding = append(decoding, int32(i))
-			depth = max(depth, q.computed)
+			sum += q.computed
+			longest = max(longest, q.computed)
 			remaining = max(remaining, q.limit-len(q.tokens))
 		}
 	}
@@ -76,6 +77,7 @@ func (b *builder) simulate(downwards bool) arrangement {
 		return int(hi-lo) + 1
 	}
 	cost := func(width int) float64 {
+		depth := attended(width, sum, longest)
 		return s.costs.decode(s.costs.round(width, depth, len(s.slots)), depth)
 	}
 	steps := float64(min(moveHorizon, remaining))

@@ -66,9 +66,6 @@ func (w *world) add(r Request) {
 }
 
 func (w *world) take(events []Event) {
-	if w.onEvents != nil && len(events) > 0 {
-		w.onEvents(events)
-	}
 	for _, e := range events {
 		if w.done[e.ID][e.Choice] != FinishNone {
 			w.t.Fatalf("request %d, choice %d: event %d after its end", e.ID, e.Choice, e.Kind)
@@ -86,6 +83,9 @@ func (w *world) take(events []Event) {
 		case EventDone:
 			w.done[e.ID][e.Choice] = e.Finish
 		}
+	}
+	if w.onEvents != nil && len(events) > 0 {
+		w.onEvents(events)
 	}
 }
 
@@ -121,6 +121,17 @@ func (w *world) step() bool {
 	}
 	w.check()
 	return true
+}
+
+// until steps until a condition holds; it fails the test when there is nothing
+// left to do before.
+func (w *world) until(what string, holds func() bool) {
+	w.t.Helper()
+	for !holds() {
+		if !w.step() {
+			w.t.Fatalf("nothing left to do, but never %s", what)
+		}
+	}
 }
 
 func (w *world) check() {

@@ -137,6 +137,37 @@ func TestRefusedSubmit(t *testing.T) {
 	}
 }
 
+// A full queue is said before the prompt costs anything: not even its template is
+// looked at, which would have refused this one.
+func TestBusyBeforeWork(t *testing.T) {
+	fake := newFake(silent)
+	fake.busy = &loop.BusyError{RetryAfter: 3 * time.Second}
+	ts := start(t, fake, nil)
+	for path, body := range map[string]string{
+		pathChat: `{"messages":[{"role":"user","content":"` + strings.Repeat("long ", 5000) + `"}]}`,
+		pathText: `{"prompt":"` + strings.Repeat("long ", 5000) + `"}`,
+	} {
+		status, header, text := ts.post(t, path, body)
+		if status != 429 || header.Get("Retry-After") != "3" {
+			t.Errorf("%s: %d, Retry-After %q: %s", path, status, header.Get("Retry-After"), text)
+		}
+	}
+	if n := len(fake.requests()); n != 0 {
+		t.Errorf("%d requests were submitted", n)
+	}
+}
+
+// More answers than the server can ever hold is the request's fault, not the load's.
+func TestBeyondCapacity(t *testing.T) {
+	fake := newFake(silent)
+	fake.capacity = 3
+	ts := start(t, fake, nil)
+	status, _, body := ts.post(t, pathText, `{"prompt":["a","b"],"n":2}`)
+	if status != 400 || !strings.Contains(body, `"param":"n"`) {
+		t.Errorf("%d %s", status, body)
+	}
+}
+
 // If the second of two prompts is refused, the first one is not computed either.
 func TestPartlyRefused(t *testing.T) {
 	fake := newFake(silent)

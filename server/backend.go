@@ -14,6 +14,9 @@ type Backend interface {
 	// Submit is loop.Loop's: it returns at once, with a stream, a *loop.BusyError, a
 	// *scheduler.TooLongError or loop.ErrDraining.
 	Submit(scheduler.Request, time.Duration) (Stream, error)
+	// Busy is loop.Loop's: whether Submit would refuse for load right now.
+	Busy() error
+	Capacity() int
 	Limits() engine.Limits
 	Stats() loop.Stats
 }

@@ -72,9 +72,11 @@ func (t byteTokenizer) Encode(text string, opt tokenizer.EncodeOptions) ([]token
 
 // fakeBackend hands each request to a script, which plays the loop's part.
 type fakeBackend struct {
-	limits engine.Limits
-	submit func(scheduler.Request) error // refuses a request, if not nil
-	script func(*fakeStream)             // runs on a goroutine of its own
+	limits   engine.Limits
+	capacity int
+	busy     error                         // what Busy says
+	submit   func(scheduler.Request) error // refuses a request, if not nil
+	script   func(*fakeStream)             // runs on a goroutine of its own
 
 	mu      sync.Mutex
 	ready   bool
@@ -84,7 +86,7 @@ type fakeBackend struct {
 }
 
 func newFake(script func(*fakeStream)) *fakeBackend {
-	return &fakeBackend{limits: engine.Limits{Slots: 4, SlotTokens: 512, Vocab: vocabLen}, script: script,
+	return &fakeBackend{capacity: 1000, limits: engine.Limits{Slots: 4, SlotTokens: 512, Vocab: vocabLen}, script: script,
 		ready: true, more: make(chan struct{}, 1)}
 }
 
@@ -107,6 +109,10 @@ func (b *fakeBackend) Submit(r scheduler.Request, _ time.Duration) (Stream, erro
 	go b.script(s)
 	return s, nil
 }
+
+func (b *fakeBackend) Busy() error { return b.busy }
+
+func (b *fakeBackend) Capacity() int { return b.capacity }
 
 func (b *fakeBackend) Limits() engine.Limits { return b.limits }
 

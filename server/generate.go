@@ -19,6 +19,9 @@ func (s *Server) generate(c *fiber.Ctx, j *job) error {
 	if s.drained.Load() {
 		return errDraining()
 	}
+	if n, most := len(j.prompts)*j.params.N, j.model.Loop.Capacity(); n > most {
+		return openai.Invalid("n", "the request asks for %d answers in all; the server holds at most %d at once", n, most)
+	}
 	stream, err := s.submit(j, rec.Key)
 	if err != nil {
 		return err

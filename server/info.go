@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 
@@ -16,8 +17,17 @@ func sendJSON(c *fiber.Ctx, body []byte) error {
 	return nil
 }
 
-// health says that the process answers; readiness, that it takes requests.
-func (s *Server) health(c *fiber.Ctx) error { return sendJSON(c, []byte(`{"status":"ok"}`)) }
+// health says that the process answers, and how many answers have a slot or wait
+// for one; readiness, that it takes requests.
+func (s *Server) health(c *fiber.Ctx) error {
+	running, waiting := 0, 0
+	for _, m := range s.order {
+		st := m.Loop.Stats()
+		running += st.Running
+		waiting += st.Waiting
+	}
+	return sendJSON(c, fmt.Appendf(nil, `{"status":"ok","running":%d,"waiting":%d}`, running, waiting))
+}
 
 func (s *Server) readiness(c *fiber.Ctx) error {
 	if s.ready() {

@@ -38,7 +38,7 @@ func (s *Server) chat(c *fiber.Ctx) error {
 		return wire
 	}
 	s.letGo(c, in)
-	m, err := s.model(c, req.Model)
+	m, err := s.serving(c, req.Model)
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func (s *Server) text(c *fiber.Ctx) error {
 		return wire
 	}
 	s.letGo(c, in)
-	m, err := s.model(c, req.Model)
+	m, err := s.serving(c, req.Model)
 	if err != nil {
 		return err
 	}
@@ -202,4 +202,17 @@ func (j *job) requests(tenant string) ([]scheduler.Request, error) {
 			Choices: p.N, MaxTokens: maxTokens, Stop: stop, PromptScores: j.echo && p.LogProbs}
 	}
 	return out, nil
+}
+
+// serving is model for requests that need a place: those that would be refused for
+// load or a shutdown are, before anything is spent on their prompts.
+func (s *Server) serving(c *fiber.Ctx, name string) (*Model, error) {
+	m, err := s.model(c, name)
+	if err != nil {
+		return nil, err
+	}
+	if s.drained.Load() {
+		return nil, errDraining()
+	}
+	return m, m.Loop.Busy()
 }

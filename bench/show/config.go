@@ -27,12 +27,11 @@ type config struct {
 	curve     durations
 	raw       time.Duration
 
-	seed     uint64
-	rounds   int
-	clients  int
-	requests int
-	words    int
-	tokens   int
+	seed    uint64
+	rounds  int
+	clients int
+	words   int
+	tokens  int
 }
 
 // defaults that differ from one sub-command to the next.

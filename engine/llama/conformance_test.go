@@ -38,7 +38,12 @@ func TestConformance(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	tokenBytes := 0 // of one token's KV, once a model has been opened
+	small, err := Open(Options{Lib: lib, Model: model, Slots: 1, SlotTokens: 256})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokenBytes := small.Limits().TokenBytes
+	small.Close()
 	for _, c := range []struct {
 		name string
 		opt  Options
@@ -55,7 +60,6 @@ func TestConformance(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				tokenBytes = e.Limits().TokenBytes
 				return e
 			}, opt)
 		})

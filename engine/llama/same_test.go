@@ -89,19 +89,28 @@ func TestSameAsPlainLoop(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer l.Close()
+				// Alone, one after the other; in company, all at once beside others.
+				answers := make([][]engine.Token, prompts)
+				var streams, company []*loop.Stream
+				for i, p := range texts {
+					if others == 0 {
+						answers[i] = collect(t, submit(t, l, p, tokens))
+					} else {
+						streams = append(streams, submit(t, l, p, tokens))
+					}
+				}
+				for k := range max(0, others+1-prompts) {
+					company = append(company, submit(t, l, texts[(k+3)%prompts], tokens))
+				}
+				for i, s := range streams {
+					answers[i] = collect(t, s)
+				}
+				for _, s := range company {
+					collect(t, s)
+				}
 				same, within, total, worst := 0, 0, 0, 0.0
 				for i, p := range texts {
-					var company []*loop.Stream
-					for k := range others {
-						company = append(company, submit(t, l, texts[(i+k+1)%prompts], tokens*2))
-					}
-					answer := collect(t, submit(t, l, p, tokens))
-					for _, s := range company {
-						s.Cancel()
-					}
-					for _, s := range company {
-						collect(t, s)
-					}
+					answer := answers[i]
 					if slices.Equal(answer, reference[i]) {
 						same++
 					}

@@ -86,8 +86,8 @@ type cancellation struct {
 	choice int
 }
 
-// New calibrates the engine and starts the loop. The loop owns the engine from
-// then on, and closes it.
+// New calibrates the engine and starts the loop, which owns the engine from then
+// on and closes it. After an error the engine is still the caller's.
 func New(eng engine.Engine, opt Options) (*Loop, error) {
 	if opt.TargetITL == 0 {
 		opt.TargetITL = defaultTargetITL
@@ -154,6 +154,25 @@ func (l *Loop) calibrate() error {
 
 func (l *Loop) now() scheduler.Tick { return scheduler.Tick(time.Since(l.origin)) }
 
+// Busy returns a *BusyError when there is no place for another answer: callers may
+// ask before they spend work on a request that Submit would refuse.
+func (l *Loop) Busy() error {
+	if l.places.Load() < l.capacity {
+		return nil
+	}
+	return l.busy(l.capacity + 1)
+}
+
+// busy is the refusal of a place.
+func (l *Loop) busy(place int64) error {
+	return &BusyError{RetryAfter: min(max(l.expected(place)/2, minRetryAfter), maxRetryAfter)}
+}
+
+// expected is how long a place waits for its slot: for those ahead to end.
+func (l *Loop) expected(place int64) time.Duration {
+	return time.Duration(l.interval.Load() * max(0, place-int64(l.limits.Slots)))
+}
+
 // Submit hands a request in and returns its stream, without waiting for a running
 // step. Request.ID and Request.Deadline are the loop's to set; wait bounds the
 // time in the queue (0: Options.QueueWait). Errors: *BusyError,
@@ -171,11 +190,9 @@ func (l *Loop) Submit(r scheduler.Request, wait time.Duration) (*Stream, error) 
 	// while the loop is busy with a step.
 	n := int64(r.Choices)
 	place := l.places.Add(n)
-	ahead := max(0, place-int64(l.limits.Slots)) // answers that must end first
-	expected := time.Duration(l.interval.Load() * ahead)
-	if place > l.capacity || wait > 0 && expected > wait {
+	if place > l.capacity || wait > 0 && l.expected(place) > wait {
 		l.places.Add(-n)
-		return nil, &BusyError{RetryAfter: min(max(expected/2, minRetryAfter), maxRetryAfter)}
+		return nil, l.busy(place)
 	}
 	if wait > 0 {
 		r.Deadline = l.now() + scheduler.Tick(wait)
@@ -222,6 +239,7 @@ func (l *Loop) run() {
 			<-l.wake
 			continue
 		}
+		l.publish()
 		l.step(plan)
 		l.publish()
 	}
@@ -247,7 +265,29 @@ func (l *Loop) step(plan engine.Plan) {
 	l.failures++
 	l.opt.Log.Error("a step failed; its requests are computed again", "step", plan.Step, "failures", l.failures, "error", err)
 	l.deliver(l.sched.Fail(err, l.now()))
-	time.Sleep(min(failureBackoff<<min(l.failures, 10), maxBackoff))
+	l.pause(min(failureBackoff<<min(l.failures, 10), maxBackoff))
+}
+
+// pause waits, but takes cancellations at once, and ends when the loop is closed.
+func (l *Loop) pause(d time.Duration) {
+	l.publish()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+			return
+		case <-l.wake:
+			l.receive()
+			l.publish()
+			l.mu.Lock()
+			closing := l.closing
+			l.mu.Unlock()
+			if closing {
+				return
+			}
+		}
+	}
 }
 
 // receive takes what has been submitted and cancelled.
@@ -351,6 +391,10 @@ func (l *Loop) finished() bool {
 	l.publish()
 	return true
 }
+
+// Capacity is how many answers the loop holds, slots and queue together: a request
+// for more can never be taken.
+func (l *Loop) Capacity() int { return int(l.capacity) }
 
 // Limits are the engine's.
 func (l *Loop) Limits() engine.Limits { return l.limits }
