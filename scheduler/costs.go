@@ -8,6 +8,7 @@ import "llamero/engine"
 //
 //	decode pass of w rows:                   scale · (width[w] + perDepth·Σd)
 //	prompt chunk of c tokens at depth d:     scale · (chunkBase + chunkToken·c + chunkDepth·c·(d+c/2))
+//	                                         with perDepth for chunkDepth where c < tileRows
 //
 // width is a table, not a line: kernels work in fours, so 8 rows may cost less
 // than 7. d is what a row's attention looks at: its own tokens, and the mask of
@@ -78,24 +79,43 @@ func (c *Costs) decode(rows, depth int) float64 {
 	return c.decodeScale * (c.width[min(rows, len(c.width)-1)] + c.perDepth*float64(depth))
 }
 
+// tileRows is how many rows of one sequence make llama.cpp's CPU attention work
+// in tiles, which read each cell once for many rows. A chunk of fewer pays for
+// each row by itself: several times as much at depth.
+const tileRows = 64
+
+// attention is what a chunk's token pays for each cell before it.
+func (c *Costs) attention(tokens int) float64 {
+	if tokens < tileRows {
+		return c.perDepth
+	}
+	return c.chunkDepth
+}
+
 // chunk predicts a prompt chunk that begins at a depth.
 func (c *Costs) chunk(tokens, depth int) float64 {
 	t := float64(tokens)
-	return c.chunkScale * (c.chunkBase + c.chunkToken*t + c.chunkDepth*t*(float64(depth)+t/2))
+	return c.chunkScale * (c.chunkBase + c.chunkToken*t + c.attention(tokens)*t*(float64(depth)+t/2))
 }
 
 // chunkFor is the longest chunk predicted to take at most nanos, which may be 0.
 func (c *Costs) chunkFor(nanos float64, depth, most int) int {
-	lo, hi := 0, most
-	for lo < hi {
-		mid := (lo + hi + 1) / 2
-		if c.chunk(mid, depth) <= nanos {
-			lo = mid
-		} else {
-			hi = mid - 1
+	// Cost grows with length on either side of tileRows, but may drop there.
+	longest := func(lo, hi int) int {
+		for lo < hi {
+			mid := (lo + hi + 1) / 2
+			if c.chunk(mid, depth) <= nanos {
+				lo = mid
+			} else {
+				hi = mid - 1
+			}
 		}
+		return lo
 	}
-	return lo
+	if most >= tileRows && c.chunk(tileRows, depth) <= nanos {
+		return longest(tileRows, most)
+	}
+	return longest(0, min(most, tileRows-1))
 }
 
 // move predicts the copying of a slot of so many tokens to another.
@@ -143,10 +163,12 @@ func (c *Costs) observe(s shape, nanos int64) {
 		return
 	}
 	t := float64(s.tokens)
-	deep := c.chunkScale * c.chunkDepth * t * (float64(s.depth) + t/2) / p
+	deep := c.chunkScale * c.attention(s.tokens) * t * (float64(s.depth) + t/2) / p
 	c.chunkScale *= 1 + learnScale*err
 	c.chunkToken *= 1 + learnShape*err*(1-deep)
-	c.chunkDepth *= 1 + learnShape*err*deep
+	if s.tokens >= tileRows {
+		c.chunkDepth *= 1 + learnShape*err*deep
+	}
 }
 
 func (c *Costs) observeMove(tokens int, nanos int64) {

@@ -9,9 +9,8 @@ import (
 )
 
 const (
-	// chunkAlign is where prompt chunks end if they can: kernels change their shape
-	// (and their rounding) below it, so aligned chunks drift less.
-	chunkAlign = 64
+	// chunkAlign is where prompt chunks end if they can: aligned chunks drift less.
+	chunkAlign = tileRows
 	// chunkLeast is the smallest chunk: what a step always gives to prompts.
 	chunkLeast = 16
 	// freeTarget is the time in nanoseconds that prompt chunks may take while nobody
@@ -21,8 +20,9 @@ const (
 	// decode pass: where that pass alone takes the target or longer, newcomers would
 	// otherwise starve.
 	promptShare = 0.5
-	// tailSlack is how far over its time a chunk may go to take a short tail along.
-	tailSlack = 0.05
+	// stretch is how far over the target a step may go where staying within it would
+	// leave a chunk or a tail so short that its tokens cost several times as much.
+	stretch = 1.15
 	// maxChunks bounds the prompt passes of a step.
 	maxChunks = 16
 )
@@ -275,9 +275,13 @@ func (b *builder) take(q *sequence, nanos float64, depth, room int, first bool) 
 			most = min(most, l.PassOutputs)
 		}
 	}
-	c := b.s.costs.chunkFor(nanos, depth, most)
-	least := min(chunkLeast, most)
-	if c < least {
+	costs := b.s.costs
+	c := costs.chunkFor(nanos, depth, most)
+	stretched := nanos + (stretch-1)*float64(b.s.cfg.TargetITL)
+	if c < tileRows && most >= tileRows && costs.chunk(tileRows, depth) <= stretched {
+		c = tileRows
+	}
+	if least := min(chunkLeast, most); c < least {
 		if !first {
 			return 0
 		}
@@ -286,13 +290,22 @@ func (b *builder) take(q *sequence, nanos float64, depth, room int, first bool) 
 	if c == most {
 		return c
 	}
-	if most == gap && gap-c < chunkLeast && b.s.costs.chunk(gap, depth) <= nanos*(1+tailSlack) {
-		return gap // a tail that small would cost a pass of its own
+	short := chunkLeast
+	if c >= tileRows {
+		short = tileRows
+		if end := (q.computed + c) % chunkAlign; c-end >= chunkAlign {
+			c -= end
+		}
 	}
-	if end := (q.computed + c) % chunkAlign; c-end >= chunkAlign {
-		return c - end
+	switch tail := gap - c; {
+	case most == gap && tail < short && costs.chunk(gap, depth) <= stretched:
+		return gap
+	case most == gap && tail < short && c >= tileRows:
+		return max(tileRows, gap-tileRows) // the tail becomes a chunk of its own
+	case c >= tileRows:
+		return c
 	}
-	return max(least, c-c%chunkLeast)
+	return max(min(chunkLeast, most), c-c%chunkLeast)
 }
 
 func chunkRow(q *sequence, c int) engine.Row {
