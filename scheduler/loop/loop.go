@@ -28,7 +28,7 @@ func (e *BusyError) Is(target error) bool { return target == scheduler.ErrQueueF
 
 // Options of a Loop; zero values are defaults.
 type Options struct {
-	TargetITL time.Duration // time that a step may take while requests decode; 250 ms
+	TargetITL time.Duration // time that a step may take while requests decode; 400 ms
 	Queue     int           // requests that may wait; 64
 	QueueWait time.Duration // how long a request waits at most for its slot; 0: no bound
 	Calibrate time.Duration // time that New may spend on measuring; 1 s, negative: none
@@ -36,7 +36,7 @@ type Options struct {
 }
 
 const (
-	defaultTargetITL = 250 * time.Millisecond
+	defaultTargetITL = 400 * time.Millisecond
 	defaultQueue     = 64
 	defaultCalibrate = time.Second
 	minRetryAfter    = time.Second
