@@ -14,8 +14,8 @@ type Backend interface {
 	// Submit is loop.Loop's: it returns at once, with a stream, a *loop.BusyError, a
 	// *scheduler.TooLongError or loop.ErrDraining.
 	Submit(scheduler.Request, time.Duration) (Stream, error)
-	// Busy is loop.Loop's: whether Submit would refuse for load right now.
-	Busy() error
+	// Hold is loop.Loop's: a place while a prompt is prepared.
+	Hold() (release func(), err error)
 	Capacity() int
 	Limits() engine.Limits
 	Stats() loop.Stats

@@ -74,7 +74,7 @@ func (t byteTokenizer) Encode(text string, opt tokenizer.EncodeOptions) ([]token
 type fakeBackend struct {
 	limits   engine.Limits
 	capacity int
-	busy     error                         // what Busy says
+	busy     error                         // what Hold says
 	submit   func(scheduler.Request) error // refuses a request, if not nil
 	script   func(*fakeStream)             // runs on a goroutine of its own
 
@@ -110,7 +110,7 @@ func (b *fakeBackend) Submit(r scheduler.Request, _ time.Duration) (Stream, erro
 	return s, nil
 }
 
-func (b *fakeBackend) Busy() error { return b.busy }
+func (b *fakeBackend) Hold() (func(), error) { return func() {}, b.busy }
 
 func (b *fakeBackend) Capacity() int { return b.capacity }
 

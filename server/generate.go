@@ -74,6 +74,7 @@ func (s *Server) submit(j *job, tenant string) (Stream, error) {
 	if err != nil {
 		return nil, err
 	}
+	j.release()
 	streams := make([]Stream, 0, len(reqs))
 	for _, r := range reqs {
 		st, err := j.model.Loop.Submit(r, s.opt.QueueTimeout)

@@ -19,6 +19,7 @@ type job struct {
 	head    openai.Head
 	params  openai.Params
 	prompts []prompt
+	release func() // gives back the place that was held while the prompts were prepared
 	echo    bool
 }
 
@@ -38,10 +39,11 @@ func (s *Server) chat(c *fiber.Ctx) error {
 		return wire
 	}
 	s.letGo(c, in)
-	m, err := s.serving(c, req.Model)
+	m, release, err := s.serving(c, req.Model)
 	if err != nil {
 		return err
 	}
+	defer release()
 	segs, err := m.Template.Render(req.Messages)
 	if err != nil {
 		return err
@@ -53,7 +55,7 @@ func (s *Server) chat(c *fiber.Ctx) error {
 	if len(toks) == 0 {
 		return openai.Invalid("messages", "the conversation renders to nothing")
 	}
-	j := &job{model: m, params: req.Params, prompts: []prompt{{tokens: toks}}}
+	j := &job{model: m, release: release, params: req.Params, prompts: []prompt{{tokens: toks}}}
 	j.head = s.head(j, openai.Chat, "chatcmpl-")
 	return s.generate(c, j)
 }
@@ -68,11 +70,12 @@ func (s *Server) text(c *fiber.Ctx) error {
 		return wire
 	}
 	s.letGo(c, in)
-	m, err := s.serving(c, req.Model)
+	m, release, err := s.serving(c, req.Model)
 	if err != nil {
 		return err
 	}
-	j := &job{model: m, params: req.Params, echo: req.Echo, prompts: make([]prompt, len(req.Prompts))}
+	defer release()
+	j := &job{model: m, release: release, params: req.Params, echo: req.Echo, prompts: make([]prompt, len(req.Prompts))}
 	for i, p := range req.Prompts {
 		if j.prompts[i], err = readPrompt(m, p, req.Echo, req.ParseSpecial); err != nil {
 			return about("prompt", err)
@@ -204,15 +207,16 @@ func (j *job) requests(tenant string) ([]scheduler.Request, error) {
 	return out, nil
 }
 
-// serving is model for requests that need a place: those that would be refused for
-// load or a shutdown are, before anything is spent on their prompts.
-func (s *Server) serving(c *fiber.Ctx, name string) (*Model, error) {
+// serving is model for requests that need a place, and holds one: those that would
+// be refused for load or a shutdown are, before anything is spent on their prompts.
+func (s *Server) serving(c *fiber.Ctx, name string) (*Model, func(), error) {
 	m, err := s.model(c, name)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if s.drained.Load() {
-		return nil, errDraining()
+		return nil, nil, errDraining()
 	}
-	return m, m.Loop.Busy()
+	release, err := m.Loop.Hold()
+	return m, release, err
 }

@@ -154,13 +154,16 @@ func (l *Loop) calibrate() error {
 
 func (l *Loop) now() scheduler.Tick { return scheduler.Tick(time.Since(l.origin)) }
 
-// Busy returns a *BusyError when there is no place for another answer: callers may
-// ask before they spend work on a request that Submit would refuse.
-func (l *Loop) Busy() error {
-	if l.places.Load() < l.capacity {
-		return nil
+// Hold keeps a place for a request whose prompt is still being prepared, so that
+// one that finds the queue full learns it before any work is spent on it. release
+// gives the place back, once; call it just before Submit, which takes its own. The
+// error is a *BusyError.
+func (l *Loop) Hold() (release func(), err error) {
+	if place := l.places.Add(1); place > l.capacity {
+		l.places.Add(-1)
+		return nil, l.busy(place)
 	}
-	return l.busy(l.capacity + 1)
+	return sync.OnceFunc(func() { l.places.Add(-1) }), nil
 }
 
 // busy is the refusal of a place.

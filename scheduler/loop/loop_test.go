@@ -63,6 +63,32 @@ func TestSubmitDoesNotWaitForAStep(t *testing.T) {
 	})
 }
 
+// A held place counts: nobody else gets it, until it is given back.
+func TestHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newGated(2)
+		l := start(t, e, Options{Queue: 1})
+		defer stop(t, l)
+		var releases []func()
+		for range 3 {
+			release, err := l.Hold()
+			if err != nil {
+				t.Fatal(err)
+			}
+			releases = append(releases, release)
+		}
+		if _, err := l.Submit(request(0, 20, 3), 0); !errors.Is(err, scheduler.ErrQueueFull) {
+			t.Fatalf("%v with every place held", err)
+		}
+		releases[0]()
+		s := submit(t, l, request(0, 20, 3))
+		for _, release := range releases {
+			release()
+		}
+		s.Cancel()
+	})
+}
+
 func TestQueueFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newGated(2)
@@ -72,9 +98,12 @@ func TestQueueFull(t *testing.T) {
 		two.Choices = 2 // an answer is a place
 		streams := []*Stream{submit(t, l, two)}
 		for i := range 3 {
-			if err := l.Busy(); err != nil {
+			release, err := l.Hold()
+			if err != nil {
 				t.Fatalf("busy with %d of 5 places taken: %v", 2+i, err)
 			}
+			release()
+			release() // once is enough: no place is given back twice
 			streams = append(streams, submit(t, l, request(i+1, 20, 3)))
 		}
 		for range 3 {
@@ -86,7 +115,7 @@ func TestQueueFull(t *testing.T) {
 			if busy.RetryAfter < time.Second || busy.RetryAfter > 8*time.Second {
 				t.Errorf("retry after %v", busy.RetryAfter)
 			}
-			if err := l.Busy(); !errors.As(err, &busy) {
+			if _, err := l.Hold(); !errors.As(err, &busy) {
 				t.Errorf("not busy with all places taken: %v", err)
 			}
 		}
