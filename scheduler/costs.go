@@ -80,8 +80,9 @@ func (c *Costs) decode(rows, depth int) float64 {
 }
 
 // tileRows is how many rows of one sequence make llama.cpp's CPU attention work
-// in tiles, which read each cell once for many rows. A chunk of fewer pays for
-// each row by itself: several times as much at depth.
+// in tiles, which read each cell once for many rows; a chunk of fewer goes row by
+// row. Its price is taken to be that of a decode row, and has not been measured by
+// itself.
 const tileRows = 64
 
 // attention is what a chunk's token pays for each cell before it.
