@@ -1,7 +1,6 @@
 package llama
 
 import (
-	"os"
 	"strings"
 	"testing"
 
@@ -23,10 +22,7 @@ var texts = [2]string{
 }
 
 func TestConformance(t *testing.T) {
-	lib, model := os.Getenv("LLAMERO_LIB"), os.Getenv("LLAMERO_MODEL")
-	if lib == "" || model == "" {
-		t.Skip("LLAMERO_LIB and LLAMERO_MODEL name the libraries and the model to test with")
-	}
+	lib, model := files(t)
 	tok, err := OpenTokenizer(lib, model)
 	if err != nil {
 		t.Fatal(err)

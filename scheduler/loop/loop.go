@@ -283,10 +283,7 @@ func (l *Loop) pause(d time.Duration) {
 		case <-l.wake:
 			l.receive()
 			l.publish()
-			l.mu.Lock()
-			closing := l.closing
-			l.mu.Unlock()
-			if closing {
+			if l.isClosing() {
 				return
 			}
 		}
@@ -379,12 +376,15 @@ func (l *Loop) publish() {
 	})
 }
 
+func (l *Loop) isClosing() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closing
+}
+
 // finished reports whether the loop has been closed; then everything is ended.
 func (l *Loop) finished() bool {
-	l.mu.Lock()
-	closing := l.closing
-	l.mu.Unlock()
-	if !closing {
+	if !l.isClosing() {
 		return false
 	}
 	l.receive() // nothing comes after: Submit has seen closing
