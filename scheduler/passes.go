@@ -20,9 +20,8 @@ const (
 	// decode pass: where that pass alone takes the target or longer, newcomers would
 	// otherwise starve.
 	promptShare = 0.5
-	// stretch is how far over the target a step may go where staying within it would
-	// leave a chunk or a tail so short that its tokens cost several times as much.
-	stretch = 1.15
+	// tailSlack is how far over its time a chunk may go to take a short tail along.
+	tailSlack = 0.05
 	// maxChunks bounds the prompt passes of a step.
 	maxChunks = 16
 )
@@ -275,13 +274,9 @@ func (b *builder) take(q *sequence, nanos float64, depth, room int, first bool) 
 			most = min(most, l.PassOutputs)
 		}
 	}
-	costs := b.s.costs
-	c := costs.chunkFor(nanos, depth, most)
-	stretched := nanos + (stretch-1)*float64(b.s.cfg.TargetITL)
-	if c < tileRows && most >= tileRows && costs.chunk(tileRows, depth) <= stretched {
-		c = tileRows
-	}
-	if least := min(chunkLeast, most); c < least {
+	c := b.s.costs.chunkFor(nanos, depth, most)
+	least := min(chunkLeast, most)
+	if c < least {
 		if !first {
 			return 0
 		}
@@ -290,22 +285,13 @@ func (b *builder) take(q *sequence, nanos float64, depth, room int, first bool) 
 	if c == most {
 		return c
 	}
-	short := chunkLeast
-	if c >= tileRows {
-		short = tileRows
-		if end := (q.computed + c) % chunkAlign; c-end >= chunkAlign {
-			c -= end
-		}
+	if most == gap && gap-c < chunkLeast && b.s.costs.chunk(gap, depth) <= nanos*(1+tailSlack) {
+		return gap // a tail that small would cost a pass of its own
 	}
-	switch tail := gap - c; {
-	case most == gap && tail < short && costs.chunk(gap, depth) <= stretched:
-		return gap
-	case most == gap && tail < short && c >= tileRows:
-		return max(tileRows, gap-tileRows) // the tail becomes a chunk of its own
-	case c >= tileRows:
-		return c
+	if end := (q.computed + c) % chunkAlign; c-end >= chunkAlign {
+		return c - end
 	}
-	return max(min(chunkLeast, most), c-c%chunkLeast)
+	return max(least, c-c%chunkLeast)
 }
 
 func chunkRow(q *sequence, c int) engine.Row {

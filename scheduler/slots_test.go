@@ -27,7 +27,11 @@ func machine(factor float64) func(p *engine.Pass, depth int) int64 {
 			n += len(p.Rows[i].Tokens)
 		}
 		if p.Kind == engine.PassPrefill {
-			return int64(factor * (5e6 + 0.8e6*float64(n) + chunkAttention*float64(n)*(float64(depth)+float64(n)/2)))
+			attention := float64(chunkAttention)
+			if n < 64 {
+				attention *= 2 // row by row, see tileRows
+			}
+			return int64(factor * (5e6 + 0.8e6*float64(n) + attention*float64(n)*(float64(depth)+float64(n)/2)))
 		}
 		w := min(n, len(measured)-1)
 		sum := 0

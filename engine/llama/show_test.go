@@ -90,7 +90,8 @@ func TestShowOneStream(t *testing.T) {
 }
 
 // TestShowWidths prints what a decode pass costs by its width and depth, and what
-// a prompt chunk costs by its length: what the scheduler's cost model stands on.
+// a prompt chunk costs by its length and depth: what the scheduler's cost model
+// stands on.
 func TestShowWidths(t *testing.T) {
 	if !show {
 		t.Skip("a measurement: LLAMERO_SHOW=1 runs it")
@@ -134,9 +135,17 @@ func TestShowWidths(t *testing.T) {
 			d.step(engine.Plan{Passes: []engine.Pass{{Kind: engine.PassPrefill, Rows: []engine.Row{{Slot: int32(slot), Pos: int32(done), Tokens: tokens}}}}})
 		}
 	}
-	for _, c := range []int{16, 64, 128, 256, 512} {
-		t.Logf("chunk of %3d: %6.1f ms", c, best(3, idle([]int{0}, c)))
+	for _, depth := range []int{0, 256, 768} {
+		if depth > 0 {
+			d.edit(engine.Edit{Kind: engine.EditDrop, Slot: 0})
+			fill(0, depth)
+		}
+		for _, c := range []int{16, 32, 48, 56, 63, 64, 72, 96, 128, 256, 512} {
+			ms := best(5, idle([]int{0}, c))
+			t.Logf("chunk of %3d at depth %3d: %6.1f ms, %.2f a token", c, depth, ms, ms/float64(c))
+		}
 	}
+	d.edit(engine.Edit{Kind: engine.EditDrop, Slot: 0})
 	for _, w := range []int{1, 2, 3, 4, 7, 8, 11, 12, 15, 16, 31, 32} {
 		t.Logf("width %2d, depth    0: %6.1f ms", w, best(7, idle(upTo(w), 1)))
 	}
