@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"llamero/models"
 	"llamero/scheduler/loop"
 	"llamero/server"
+	"llamero/server/telemetry"
 	"llamero/tokenizer/template"
 )
 
@@ -41,11 +43,16 @@ func serve(ctx context.Context, c configs.Config, stderr io.Writer) error {
 			return err
 		}
 	}
-	ln, err := listen(c.Server.Listen)
+	ln, err := listen(c.Server.Listen, "--listen")
 	if err != nil {
 		return err
 	}
 	defer ln.Close()
+	watch, stop, err := observe(ctx, c.Telemetry, ln.Addr().String(), log)
+	if err != nil {
+		return err
+	}
+	defer stop()
 
 	// Loading is native code that no context reaches: a signal meanwhile ends the
 	// process without waiting for it.
@@ -55,7 +62,7 @@ func serve(ctx context.Context, c configs.Config, stderr io.Writer) error {
 	}
 	done := make(chan loaded, 1)
 	go func() {
-		m, err := openModel(c, lib, path, templateSource, log)
+		m, err := openModel(c, lib, path, templateSource, watch, log)
 		done <- loaded{m, err}
 	}()
 	var m *model
@@ -69,7 +76,7 @@ func serve(ctx context.Context, c configs.Config, stderr io.Writer) error {
 		m = l.m
 	}
 	defer m.close()
-	return m.serve(ctx, c, ln, log)
+	return m.serve(ctx, c, ln, watch, log)
 }
 
 // model is a served model with the native things behind it.
@@ -82,7 +89,7 @@ type model struct {
 
 // openModel loads a model: tokenizer, template, engine, loop, in the order of what
 // they cost.
-func openModel(c configs.Config, lib, path, templateSource string, log *slog.Logger) (_ *model, err error) {
+func openModel(c configs.Config, lib, path, templateSource string, watch *telemetry.Telemetry, log *slog.Logger) (_ *model, err error) {
 	m := &model{}
 	defer func() {
 		if err != nil {
@@ -112,12 +119,15 @@ func openModel(c configs.Config, lib, path, templateSource string, log *slog.Log
 	if err != nil {
 		return nil, err
 	}
+	observer, gauges := watch.Model(alias(c.Model))
 	m.loop, err = loop.New(m.engine, loop.Options{
 		TargetITL: c.Scheduler.TargetITL, Queue: c.Scheduler.Queue, QueueWait: c.Scheduler.QueueTimeout, Log: log,
+		Observer: observer,
 	})
 	if err != nil {
 		return nil, err
 	}
+	gauges(m.loop)
 	m.Model = server.Model{
 		Alias: alias(c.Model), Tokenizer: m.tokenizer, Template: server.FromTemplate(chat), Loop: server.FromLoop(m.loop),
 		Created: time.Now(), MaxTokens: c.Scheduler.MaxTokens,
@@ -126,7 +136,7 @@ func openModel(c configs.Config, lib, path, templateSource string, log *slog.Log
 	log.Info("model loaded", "model", m.Alias, "file", path, "what", m.engine.Info().Description, "libraries", lib,
 		"layout", limits.Layout.String(), "slots", limits.Slots, "context", limits.SlotTokens,
 		"kv", configs.Bytes(int64(limits.PoolTokens)*int64(limits.TokenBytes)>>20<<20).String(),
-		"threads", c.Engine.Threads, "took", time.Since(start).Round(time.Millisecond).String())
+		"threads", c.Engine.Threads, "offload", m.engine.Info().Offload, "took", time.Since(start).Round(time.Millisecond).String())
 	return m, nil
 }
 
@@ -143,15 +153,19 @@ func (m *model) close() {
 }
 
 // serve answers requests until ctx ends, then gives running ones the drain time.
-func (m *model) serve(ctx context.Context, c configs.Config, ln net.Listener, log *slog.Logger) error {
+func (m *model) serve(ctx context.Context, c configs.Config, ln net.Listener, watch *telemetry.Telemetry, log *slog.Logger) error {
 	keys := make([]server.Key, 0, len(c.Server.APIKeys))
 	for _, k := range c.Server.APIKeys {
 		keys = append(keys, server.Key{Name: k.Name, Secret: k.Secret.Reveal()})
 	}
+	var page http.Handler
+	if c.Telemetry.Metrics {
+		page = watch.Handler()
+	}
 	srv, err := server.New(server.Options{
 		Models: []server.Model{m.Model}, Keys: keys, Open: c.Server.AllowOpen,
 		BodyLimit: int(c.Server.BodyLimit), WriteTimeout: c.Server.WriteTimeout, PingInterval: c.Server.KeepAlive,
-		Logger: log,
+		Logger: log, Observer: watch.Requests(), Content: watch.Content(), Metrics: page,
 	})
 	if err != nil {
 		return err
@@ -190,15 +204,15 @@ func newLogger(c configs.Log, w io.Writer) *slog.Logger {
 }
 
 // listen opens the port before anything slow is done.
-func listen(addr string) (net.Listener, error) {
+func listen(addr, flag string) (net.Listener, error) {
 	ln, err := net.Listen("tcp", addr)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("%s is in use: end what listens there, or choose another address with --listen", addr)
+		return nil, fmt.Errorf("%s is in use: end what listens there, or choose another address with %s", addr, flag)
 	case errors.Is(err, syscall.EACCES):
-		return nil, fmt.Errorf("%s may not be listened on: choose a port above 1023 with --listen", addr)
+		return nil, fmt.Errorf("%s may not be listened on: choose a port above 1023 with %s", addr, flag)
 	case err != nil:
-		return nil, fmt.Errorf("listen on %s (--listen): %w", addr, err)
+		return nil, fmt.Errorf("listen on %s (%s): %w", addr, flag, err)
 	}
 	return ln, nil
 }

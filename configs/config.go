@@ -14,6 +14,7 @@ type Config struct {
 	Model     Model     `yaml:"model"`
 	Engine    Engine    `yaml:"engine"`
 	Scheduler Scheduler `yaml:"scheduler"`
+	Telemetry Telemetry `yaml:"telemetry"`
 	Log       Log       `yaml:"log"`
 }
 
@@ -57,6 +58,13 @@ type Scheduler struct {
 	Queue        int           `yaml:"queue" flag:"queue" min:"1" max:"100000" doc:"requests that may wait for a slot; more get 429"`
 	QueueTimeout time.Duration `yaml:"queue_timeout" flag:"queue-timeout" min:"10ms" max:"24h" doc:"longest wait for a slot; longer gets 503"`
 	MaxTokens    int           `yaml:"max_tokens" flag:"max-tokens" min:"0" max:"1048576" doc:"tokens of an answer whose request names no limit; 0 is the slot's end"`
+}
+
+// Telemetry is what can be measured from outside. Traces and OTLP metrics follow
+// OpenTelemetry's own environment variables.
+type Telemetry struct {
+	Metrics       bool   `yaml:"metrics" flag:"metrics" doc:"serve GET /metrics for Prometheus, behind the API keys"`
+	MetricsListen string `yaml:"metrics_listen" flag:"metrics-listen" doc:"host:port of a listener for /metrics alone, without keys; empty is none"`
 }
 
 // Log is what is written to standard error.

@@ -36,7 +36,8 @@ func Default() Config {
 			Queue:        64,
 			QueueTimeout: time.Minute,
 		},
-		Log: Log{Format: "text", Level: "info"},
+		Telemetry: Telemetry{Metrics: true},
+		Log:       Log{Format: "text", Level: "info"},
 	}
 }
 

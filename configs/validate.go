@@ -93,17 +93,26 @@ func (f Field) check(v reflect.Value) string {
 }
 
 func (c *Config) checkListen(add func(path, format string, args ...any)) {
-	host, port, err := net.SplitHostPort(c.Server.Listen)
-	if err != nil {
-		add("server.listen", "%q is not host:port, such as 127.0.0.1:8080 or [::1]:8080", clip(c.Server.Listen))
-		return
+	if c.Telemetry.MetricsListen != "" {
+		checkAddress("telemetry.metrics_listen", c.Telemetry.MetricsListen, add)
 	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || (n == 0 && port != "0") {
-		add("server.listen", "port %q is not a number from 0 to 65535", clip(port))
-	}
-	if !loopback(host) && len(c.Server.APIKeys) == 0 && c.Server.APIKeysFile == "" && !c.Server.AllowOpen {
+	host, ok := checkAddress("server.listen", c.Server.Listen, add)
+	if ok && !loopback(host) && len(c.Server.APIKeys) == 0 && c.Server.APIKeysFile == "" && !c.Server.AllowOpen {
 		add("server.listen", "%s is reachable from other machines and no API keys are set: set api_keys or api_keys_file, listen on 127.0.0.1, or say --allow-open", clip(c.Server.Listen))
 	}
+}
+
+// checkAddress says what is wrong with a host:port, and returns its host if it is one.
+func checkAddress(path, addr string, add func(path, format string, args ...any)) (host string, ok bool) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		add(path, "%q is not host:port, such as 127.0.0.1:8080 or [::1]:8080", clip(addr))
+		return "", false
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || (n == 0 && port != "0") {
+		add(path, "port %q is not a number from 0 to 65535", clip(port))
+	}
+	return host, true
 }
 
 // loopback reports whether only this machine reaches host. A name other than

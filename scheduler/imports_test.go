@@ -33,9 +33,11 @@ var homes = map[string][]string{
 	"github.com/redis/go-redis":         {"llamero/cache/store"},
 	"github.com/hashicorp/golang-lru":   {"llamero/cache/store"},
 	"github.com/ardanlabs/jinja":        {"llamero/tokenizer/template"},
-	"llamero/engine/llama":              {"llamero", "llamero/bench", "llamero/engine/worker"},
+	"llamero/engine/llama":              {"llamero", "llamero/bench/raw", "llamero/engine/worker"},
 	"llamero/engine/enginetest":         {},
 	"github.com/cockroachdb/datadriven": {},
+	"go.opentelemetry.io":               {"llamero/server/telemetry"},
+	"github.com/prometheus":             {"llamero/server/telemetry"},
 }
 
 func under(path, prefix string) bool {

@@ -335,10 +335,23 @@ func (s *Scheduler) Fail(err error, now Tick) []Event {
 	return events
 }
 
+// Expected is what a pass of the plan in flight is predicted to take, in
+// nanoseconds; 0 if there is no such pass. Apply learns from the pass, so ask before.
+func (s *Scheduler) Expected(pass int) int64 {
+	if pass < 0 || pass >= len(s.shapes) {
+		return 0
+	}
+	return int64(s.costs.predict(s.shapes[pass]))
+}
+
+// Moved is how many tokens' KV the latest plan's moves and forks carry.
+func (s *Scheduler) Moved() int { return s.moved }
+
 // Stats are counts for gauges.
 type Stats struct {
 	Waiting     int // sequences without a slot
 	Running     int // sequences with one
+	Decoding    int // of Running: those that only decode
 	Queued      int // requests that have not started
 	TokensInUse int // tokens in slots
 	Preemptions int // sequences that lost their slot to others, ever
@@ -350,6 +363,9 @@ func (s *Scheduler) Stats() Stats {
 	for _, q := range s.slots {
 		if q != nil {
 			st.Running++
+			if q.decodes() {
+				st.Decoding++
+			}
 			st.TokensInUse += q.computed
 		}
 	}

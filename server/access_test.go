@@ -13,6 +13,7 @@ import (
 	"llamero/engine"
 	"llamero/scheduler"
 	"llamero/scheduler/loop"
+	"llamero/tokenizer/tokenizertest"
 )
 
 func TestKeys(t *testing.T) {
@@ -256,10 +257,10 @@ func TestRequests(t *testing.T) {
 	}
 	r := last(pathChat, helloWith(`,"seed":5,"n":3,"priority":-2,"max_tokens":7,"logit_bias":{"65":2},"temperature":0`))
 	if r.Sampling.Seed != 5 || r.Choices != 3 || r.Priority != -2 || r.MaxTokens != 7 || r.Sampling.Temperature != 0 ||
-		len(r.Sampling.Bias) != 1 || r.Sampling.Bias[0] != (engine.Bias{Token: 65, Add: 2}) || len(r.Stop) != 1 || r.Stop[0] != tokEnd {
+		len(r.Sampling.Bias) != 1 || r.Sampling.Bias[0] != (engine.Bias{Token: 65, Add: 2}) || len(r.Stop) != 1 || r.Stop[0] != tokenizertest.End {
 		t.Errorf("%+v", r)
 	}
-	if r.Prompt[0] != tokBOS || r.Prompt[1] != tokStart {
+	if r.Prompt[0] != tokenizertest.BOS || r.Prompt[1] != tokenizertest.Start {
 		t.Errorf("the prompt begins with %v; BOS and <|im_start|> were expected", r.Prompt[:2])
 	}
 	if a, b := last(pathChat, helloWith("")), last(pathChat, helloWith("")); a.Sampling.Seed == b.Sampling.Seed {
@@ -271,17 +272,17 @@ func TestRequests(t *testing.T) {
 		t.Errorf("max tokens %d; the model's bound is 50", r.MaxTokens)
 	}
 	r = last(pathChat, helloWith(`,"ignore_eos":true,"logit_bias":{"65":2}`))
-	if len(r.Stop) != 0 || len(r.Sampling.Bias) != 2 || r.Sampling.Bias[1].Token != tokEnd || r.Sampling.Bias[1].Add > -1e30 {
+	if len(r.Stop) != 0 || len(r.Sampling.Bias) != 2 || r.Sampling.Bias[1].Token != tokenizertest.End || r.Sampling.Bias[1].Add > -1e30 {
 		t.Errorf("ignore_eos: stop %v, bias %v", r.Stop, r.Sampling.Bias)
 	}
 	r = last(pathText, `{"prompt":"<|im_end|>","parse_special":false,"logprobs":2,"echo":true,"max_tokens":0}`)
 	if !r.PromptScores || r.MaxTokens != -1 || r.Sampling.LogProbs != 3 || len(r.Prompt) != 11 {
 		t.Errorf("%+v", r)
 	}
-	if r := last(pathText, `{"prompt":"<|im_end|>"}`); len(r.Prompt) != 2 || r.Prompt[1] != tokEnd || r.MaxTokens != 16 {
+	if r := last(pathText, `{"prompt":"<|im_end|>"}`); len(r.Prompt) != 2 || r.Prompt[1] != tokenizertest.End || r.MaxTokens != 16 {
 		t.Errorf("%+v", r)
 	}
-	if r := last(pathText, `{"prompt":""}`); len(r.Prompt) != 1 || r.Prompt[0] != tokBOS {
+	if r := last(pathText, `{"prompt":""}`); len(r.Prompt) != 1 || r.Prompt[0] != tokenizertest.BOS {
 		t.Errorf("%+v", r)
 	}
 }
@@ -293,7 +294,7 @@ func TestSpelledControlToken(t *testing.T) {
 	ts.post(t, pathChat, `{"messages":[{"role":"user","content":"<|im_end|>"}]}`)
 	ends := 0
 	for _, tok := range fake.requests()[0].Prompt {
-		if tok == tokEnd {
+		if tok == tokenizertest.End {
 			ends++
 		}
 	}
@@ -317,7 +318,7 @@ func TestReadiness(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	good := Model{Alias: "m", Tokenizer: byteTokenizer{testVocab()}, Template: chatML(t), Loop: newFake(silent)}
+	good := Model{Alias: "m", Tokenizer: tokenizertest.Bytes{V: tokenizertest.Vocab()}, Template: chatML(t), Loop: newFake(silent)}
 	_, err := New(Options{Models: []Model{good, good, {}}, Keys: []Key{{"", "x"}, {"a", ""}, {"b", "1"}, {"b", "2"}}})
 	if err == nil {
 		t.Fatal("accepted")

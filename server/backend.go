@@ -19,6 +19,8 @@ type Backend interface {
 	Capacity() int
 	Limits() engine.Limits
 	Stats() loop.Stats
+	// Time is when an event happened.
+	Time(scheduler.Tick) time.Time
 }
 
 // Stream is a running request's mailbox, as loop.Stream.

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bufio"
 	"context"
 	"io"
 	"log/slog"
@@ -15,6 +14,7 @@ import (
 	"llamero/scheduler"
 	"llamero/server/openai"
 	"llamero/tokenizer"
+	"llamero/tokenizer/tokenizertest"
 )
 
 // tokenStream gives one token a pull, and allocates nothing itself.
@@ -39,18 +39,6 @@ func (s *tokenStream) Next(context.Context) ([]scheduler.Event, error) {
 func (s *tokenStream) Cancel()          {}
 func (s *tokenStream) CancelChoice(int) {}
 
-// tokenBackend answers with so many tokens.
-type tokenBackend struct {
-	*fakeBackend
-	tokens int
-}
-
-func (b tokenBackend) Submit(scheduler.Request, time.Duration) (Stream, error) {
-	s := &tokenStream{left: b.tokens + 1}
-	s.tokens[0].Token = 'x'
-	return s, nil
-}
-
 // nullConn takes all that is written.
 type nullConn struct{ net.Conn }
 
@@ -60,14 +48,14 @@ func (nullConn) SetWriteDeadline(time.Time) error { return nil }
 // BenchmarkBody is what a token costs from the mailbox to the socket.
 func BenchmarkBody(b *testing.B) {
 	srv, err := New(Options{
-		Models: []Model{{Alias: "m", Tokenizer: byteTokenizer{testVocab()}, Template: chatML(b), Loop: newFake(silent)}},
+		Models: []Model{{Alias: "m", Tokenizer: tokenizertest.Bytes{V: tokenizertest.Vocab()}, Template: chatML(b), Loop: newFake(silent)}},
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		b.Fatal(err)
 	}
 	const tokens = 1000
-	v := testVocab()
+	v := tokenizertest.Vocab()
 	b.ReportAllocs()
 	for b.Loop() {
 		stream := &tokenStream{left: tokens + 1}
@@ -77,55 +65,11 @@ func BenchmarkBody(b *testing.B) {
 		w := srv.watch.add(nullConn{}, func() {})
 		var rc fasthttp.RequestCtx
 		rc.Init2(nullConn{}, nil, false)
-		body := &body{srv: srv, ctx: &rc, gen: newGeneration(j, stream, &Record{Start: time.Now()}, w.gone.Load), watch: w,
+		body := &body{srv: srv, ctx: &rc, gen: newGeneration(j, stream, &Record{Start: time.Now(), Answer: &Answer{}}, w.gone.Load), watch: w,
 			pulse: newPulse(time.Minute), chunks: openai.NewChunks(&j.head, 1, false)}
 		if _, err := body.WriteTo(io.Discard); err != nil {
 			b.Fatal(err)
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*tokens), "ns/token")
-}
-
-// BenchmarkGateway is the whole way over loopback, clients included: 32 streams of
-// 256 tokens at a time.
-func BenchmarkGateway(b *testing.B) {
-	const clients, tokens = 32, 256
-	ts := start(b, tokenBackend{newFake(silent), tokens}, func(o *Options) { o.Logger = slog.New(slog.DiscardHandler) })
-	request := rawPost(pathChat, helloWith(`,"stream":true`))
-	conns := make([]*rawClient, clients)
-	for i := range conns {
-		conns[i] = ts.dial(b)
-		conns[i].SetDeadline(time.Time{})
-		conns[i].r = bufio.NewReaderSize(conns[i].TCPConn, 64<<10)
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		done := make(chan error, clients)
-		for _, c := range conns {
-			go func() { done <- c.drain(request) }()
-		}
-		for range conns {
-			if err := <-done; err != nil {
-				b.Fatal(err)
-			}
-		}
-	}
-	b.ReportMetric(float64(b.N*clients*tokens)/b.Elapsed().Seconds(), "tokens/s")
-}
-
-// drain sends a request and reads to the end of its chunked answer.
-func (c *rawClient) drain(request string) error {
-	if _, err := io.WriteString(c, request); err != nil {
-		return err
-	}
-	for {
-		line, err := c.r.ReadSlice('\n')
-		if err != nil {
-			return err
-		}
-		if string(line) == "0\r\n" {
-			_, err := c.r.ReadSlice('\n')
-			return err
-		}
-	}
 }

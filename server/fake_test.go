@@ -16,59 +16,9 @@ import (
 	"llamero/engine"
 	"llamero/scheduler"
 	"llamero/scheduler/loop"
-	"llamero/tokenizer"
 	"llamero/tokenizer/template"
+	"llamero/tokenizer/tokenizertest"
 )
-
-// The test vocabulary: one token a byte, then the control tokens. Token of byte b is b.
-const (
-	tokStart = 256 + iota // <|im_start|>
-	tokEnd                // <|im_end|>, EOG
-	tokBOS                // <s>
-	vocabLen
-)
-
-func testVocab() *tokenizer.Vocab {
-	pieces := make([]string, vocabLen)
-	attrs := make([]tokenizer.Attr, vocabLen)
-	for i := range 256 {
-		pieces[i] = string([]byte{byte(i)})
-	}
-	pieces[tokStart], pieces[tokEnd], pieces[tokBOS] = "<|im_start|>", "<|im_end|>", "<s>"
-	attrs[tokStart] = tokenizer.AttrControl
-	attrs[tokEnd] = tokenizer.AttrControl | tokenizer.AttrEOG
-	attrs[tokBOS] = tokenizer.AttrControl
-	return tokenizer.NewVocab(pieces, attrs, tokBOS, tokEnd)
-}
-
-// byteTokenizer is a Tokenizer over testVocab.
-type byteTokenizer struct{ v *tokenizer.Vocab }
-
-func (t byteTokenizer) Vocab() *tokenizer.Vocab { return t.v }
-
-func (t byteTokenizer) Encode(text string, opt tokenizer.EncodeOptions) ([]tokenizer.Token, error) {
-	return tokenizer.EncodeWith(func(text string, special, parse bool) ([]tokenizer.Token, error) {
-		var out []tokenizer.Token
-		if special {
-			out = append(out, tokBOS)
-		}
-	next:
-		for i := 0; i < len(text); {
-			if parse {
-				for c := tokenizer.Token(tokStart); c < vocabLen; c++ {
-					if strings.HasPrefix(text[i:], t.v.Piece(c)) {
-						out = append(out, c)
-						i += len(t.v.Piece(c))
-						continue next
-					}
-				}
-			}
-			out = append(out, tokenizer.Token(text[i]))
-			i++
-		}
-		return out, nil
-	}, t.v, text, opt)
-}
 
 // fakeBackend hands each request to a script, which plays the loop's part.
 type fakeBackend struct {
@@ -86,7 +36,7 @@ type fakeBackend struct {
 }
 
 func newFake(script func(*fakeStream)) *fakeBackend {
-	return &fakeBackend{capacity: 1000, limits: engine.Limits{Slots: 4, SlotTokens: 512, Vocab: vocabLen}, script: script,
+	return &fakeBackend{capacity: 1000, limits: engine.Limits{Slots: 4, SlotTokens: 512, Vocab: tokenizertest.Len}, script: script,
 		ready: true, more: make(chan struct{}, 1)}
 }
 
@@ -115,6 +65,8 @@ func (b *fakeBackend) Hold() (func(), error) { return func() {}, b.busy }
 func (b *fakeBackend) Capacity() int { return b.capacity }
 
 func (b *fakeBackend) Limits() engine.Limits { return b.limits }
+
+func (b *fakeBackend) Time(at scheduler.Tick) time.Time { return time.Unix(1700000000, int64(at)) }
 
 func (b *fakeBackend) Stats() loop.Stats {
 	b.mu.Lock()
@@ -324,7 +276,7 @@ func (b *syncBuffer) String() string {
 
 func chatML(t testing.TB) ChatTemplate {
 	t.Helper()
-	tmpl, err := template.ForVocab("", testVocab())
+	tmpl, err := template.ForVocab("", tokenizertest.Vocab())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -335,17 +287,17 @@ func start(t testing.TB, b Backend, change func(*Options)) *testServer {
 	t.Helper()
 	ts := &testServer{logs: &syncBuffer{}, ended: make(chan struct{}, 1)}
 	opt := Options{
-		Models: []Model{{Alias: "m", Tokenizer: byteTokenizer{testVocab()}, Template: chatML(t), Loop: b, Created: time.Unix(1700000000, 0)}},
+		Models: []Model{{Alias: "m", Tokenizer: tokenizertest.Bytes{V: tokenizertest.Vocab()}, Template: chatML(t), Loop: b, Created: time.Unix(1700000000, 0)}},
 		Logger: slog.New(slog.NewTextHandler(ts.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		OnEnd: func(r Record) {
+		Observer: Observer{End: func(r *Record) {
 			ts.mu.Lock()
-			ts.records = append(ts.records, r)
+			ts.records = append(ts.records, *r)
 			ts.mu.Unlock()
 			select {
 			case ts.ended <- struct{}{}:
 			default:
 			}
-		},
+		}},
 		WatchPeriod: 20 * time.Millisecond,
 	}
 	if change != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -22,11 +23,13 @@ func (s *Server) generate(c *fiber.Ctx, j *job) error {
 	if n, most := len(j.prompts)*j.params.N, j.model.Loop.Capacity(); n > most {
 		return openai.Invalid("n", "the request asks for %d answers in all; the server holds at most %d at once", n, most)
 	}
+	rec.Answer.ID, rec.Answer.Submitted = j.head.ID, time.Now()
 	stream, err := s.submit(j, rec.Key)
 	if err != nil {
 		return err
 	}
 	w := s.watch.add(c.Context().Conn(), stream.Cancel)
+	j.content = s.opt.Content
 	g := newGeneration(j, stream, rec, w.gone.Load)
 	if j.params.Stream {
 		return s.stream(c, g, w)

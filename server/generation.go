@@ -17,12 +17,14 @@ type generation struct {
 	*job
 	stream  Stream
 	rec     *Record
+	answer  *Answer     // rec's
 	gone    func() bool // whether the client has closed
 	choices []choice
 	scores  []promptScores // by prompt; empty unless echoed with logprobs
 	left    int            // choices without a finish
 	usage   openai.Usage
-	admit   []bool // by prompt: its first choice has a slot
+	admit   []bool         // by prompt: its first choice has a slot
+	at      scheduler.Tick // of the event that is being applied
 
 	// err ends the request; errGone for a client that is not there to read it.
 	err error
@@ -30,8 +32,10 @@ type generation struct {
 
 // choice is one answer.
 type choice struct {
+	index    int
 	dec      *tokenizer.Decoder
 	text     []byte          // released, and not taken yet
+	all      []byte          // with content in records: text from the beginning
 	toks     []openai.Scored // with logprobs: not taken yet; text has those of the first released ones
 	released int
 	finish   string // "" until the answer has ended
@@ -50,16 +54,19 @@ var errGone = fmt.Errorf("the client has closed its connection")
 
 func newGeneration(j *job, stream Stream, rec *Record, gone func() bool) *generation {
 	n := j.params.N
-	g := &generation{job: j, stream: stream, rec: rec, gone: gone,
+	g := &generation{job: j, stream: stream, rec: rec, answer: rec.Answer, gone: gone,
 		choices: make([]choice, n*len(j.prompts)), admit: make([]bool, len(j.prompts))}
 	g.left = len(g.choices)
+	g.answer.Finish = make([]string, len(g.choices))
 	for i, p := range j.prompts {
 		g.usage.Prompt += len(p.tokens)
 		for k := range n {
 			c := &g.choices[i*n+k]
+			c.index = i*n + k
 			c.dec = tokenizer.NewDecoder(g.head.Vocab, tokenizer.DecoderOptions{Stop: j.params.Stop})
 			if j.echo {
 				c.text = append(c.text, p.text...)
+				c.all = append(c.all, p.text...)
 				c.waits = j.params.LogProbs
 			}
 			if j.params.NoTokens && !j.params.LogProbs {
@@ -89,14 +96,15 @@ func (g *generation) apply(events []scheduler.Event) {
 			return
 		}
 		c := &g.choices[e.Choice]
+		g.at = e.At
 		switch e.Kind {
 		case scheduler.EventAdmitted:
 			if p := e.Choice / g.params.N; !g.admit[p] {
 				g.admit[p] = true
 				g.usage.Cached += e.Cached
 			}
-			if g.rec.Admitted == 0 {
-				g.rec.Admitted = time.Since(g.rec.Start)
+			if g.answer.Admitted.IsZero() {
+				g.answer.Admitted = g.model.Loop.Time(e.At)
 			}
 		case scheduler.EventTokens:
 			g.score(e)
@@ -110,7 +118,10 @@ func (g *generation) apply(events []scheduler.Event) {
 func (g *generation) tokens(c *choice, e *scheduler.Event) {
 	if len(e.Tokens) > 0 && g.rec.TTFT == 0 {
 		g.rec.TTFT = time.Since(g.rec.Start)
+		g.answer.First = g.model.Loop.Time(e.At)
 	}
+	before := len(c.text)
+	defer func() { c.keep(before, g.content) }()
 	for i := range e.Tokens {
 		if c.finish != "" { // a stop string was found, and the cancel is on its way
 			return
@@ -139,7 +150,9 @@ func (g *generation) done(c *choice, e *scheduler.Event) {
 	switch e.Finish {
 	case scheduler.FinishStop, scheduler.FinishLength:
 		var n int
+		before := len(c.text)
 		c.text, n = c.dec.Flush(c.text)
+		c.keep(before, g.content)
 		c.released += n
 		finish := e.Finish.String()
 		if c.dec.Stop() != "" {
@@ -170,8 +183,16 @@ func (g *generation) end(c *choice, finish string) {
 	c.finish = finish
 	c.waits = false
 	g.left--
-	if g.rec.Finish == "" {
-		g.rec.Finish = finish
+	g.answer.Finish[c.index] = finish
+	if g.left == 0 && g.at != 0 {
+		g.answer.Last = g.model.Loop.Time(g.at)
+	}
+}
+
+// keep remembers the text that has been released since it had so many bytes.
+func (c *choice) keep(before int, content bool) {
+	if content {
+		c.all = append(c.all, c.text[before:]...)
 	}
 }
 
@@ -235,4 +256,9 @@ func (g *generation) answers() []openai.Choice {
 // account fills the record's counts.
 func (g *generation) account() {
 	g.rec.PromptTokens, g.rec.CachedTokens, g.rec.OutputTokens = g.usage.Prompt, g.usage.Cached, g.usage.Completion
+	if g.content {
+		for i := range g.choices {
+			g.answer.Texts = append(g.answer.Texts, string(g.choices[i].all))
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -21,6 +22,7 @@ type job struct {
 	prompts []prompt
 	release func() // gives back the place that was held while the prompts were prepared
 	echo    bool
+	content bool // records hold the texts
 }
 
 // prompt is one prompt, tokenised.
@@ -39,11 +41,14 @@ func (s *Server) chat(c *fiber.Ctx) error {
 		return wire
 	}
 	s.letGo(c, in)
-	m, release, err := s.serving(c, req.Model)
+	m, release, err := s.serving(c, req.Model, "chat", &req.Params)
 	if err != nil {
 		return err
 	}
 	defer release()
+	if s.opt.Content {
+		recordOf(c).Answer.Messages = req.Messages
+	}
 	segs, err := m.Template.Render(req.Messages)
 	if err != nil {
 		return err
@@ -70,13 +75,17 @@ func (s *Server) text(c *fiber.Ctx) error {
 		return wire
 	}
 	s.letGo(c, in)
-	m, release, err := s.serving(c, req.Model)
+	m, release, err := s.serving(c, req.Model, "text_completion", &req.Params)
 	if err != nil {
 		return err
 	}
 	defer release()
 	j := &job{model: m, release: release, params: req.Params, echo: req.Echo, prompts: make([]prompt, len(req.Prompts))}
 	for i, p := range req.Prompts {
+		if s.opt.Content {
+			a := recordOf(c).Answer
+			a.Messages = append(a.Messages, openai.Message{Content: p.Text})
+		}
 		if j.prompts[i], err = readPrompt(m, p, req.Echo, req.ParseSpecial); err != nil {
 			return about("prompt", err)
 		}
@@ -209,11 +218,12 @@ func (j *job) requests(tenant string) ([]scheduler.Request, error) {
 
 // serving is model for requests that need a place, and holds one: those that would
 // be refused for load or a shutdown are, before anything is spent on their prompts.
-func (s *Server) serving(c *fiber.Ctx, name string) (*Model, func(), error) {
+func (s *Server) serving(c *fiber.Ctx, name, operation string, p *openai.Params) (*Model, func(), error) {
 	m, err := s.model(c, name)
 	if err != nil {
 		return nil, nil, err
 	}
+	recordOf(c).Answer = &Answer{Operation: operation, Params: *p, Began: time.Now()}
 	if s.drained.Load() {
 		return nil, nil, errDraining()
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"llamero/server/openai"
@@ -29,10 +30,12 @@ type Options struct {
 	WatchPeriod  time.Duration // between looks at the clients' sockets; 250 ms
 	QueueTimeout time.Duration // in the queue, see loop.Submit; 0: the loop's own
 
-	Logger *slog.Logger // one line a request; nil: slog.Default
-	// OnEnd is called once for each request when its last byte is written, on the
-	// request's goroutine.
-	OnEnd func(Record)
+	Logger   *slog.Logger // one line a request; nil: slog.Default
+	Observer Observer
+	// Content keeps messages and answers in Records' Answers.
+	Content bool
+	// Metrics serves GET /metrics, behind the API keys; nil: there is no such page.
+	Metrics http.Handler
 }
 
 // Model is a served model.

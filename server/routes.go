@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/gofiber/fiber/v2/middleware/adaptor"
 	"github.com/gofiber/fiber/v2/utils"
 	"github.com/valyala/fasthttp"
 
@@ -24,6 +25,7 @@ const (
 	pathTemplate   = "/apply-template"
 	pathHealth     = "/healthz"
 	pathReady      = "/readyz"
+	pathMetrics    = "/metrics"
 
 	typeJSON   = "application/json"
 	typeStream = "text/event-stream"
@@ -40,6 +42,14 @@ func (s *Server) routes() {
 	s.app.Post(pathTokenize, s.authorise, s.tokenize)
 	s.app.Post(pathDetokenize, s.authorise, s.detokenize)
 	s.app.Post(pathTemplate, s.authorise, s.applyTemplate)
+	if s.opt.Metrics != nil {
+		s.app.Get(pathMetrics, s.authorise, adaptor.HTTPHandler(s.opt.Metrics))
+	}
+}
+
+// isProbe tells requests that come every few seconds, for ever.
+func isProbe(path string) bool {
+	return path == pathHealth || path == pathReady || path == pathMetrics
 }
 
 // outermost gives a request its id and its record, turns errors and panics into
@@ -48,18 +58,24 @@ func (s *Server) outermost(c *fiber.Ctx) error {
 	r := &Record{Start: time.Now(), ID: requestID(c.Request().Header.Peek(headerRequestID)), Method: utils.CopyString(c.Method())}
 	c.Locals(recordKey{}, r)
 	c.Set(headerRequestID, r.ID)
+	if s.opt.Observer.Begin != nil && !isProbe(c.Path()) {
+		r.Trace = s.opt.Observer.Begin(r, func(name string) string { return c.Get(name) }, c.Set)
+	}
 	if s.drained.Load() {
 		c.Context().SetConnectionClose()
 	}
 	err := s.guarded(c)
 	r.Path = c.Route().Path // of a fixed set, unlike what clients send
+	r.Route = r.Path
 	if err != nil {
 		wire := toWire(err)
 		if wire.Status == http.StatusNotFound && wire.Code == "" {
+			r.Route = ""
 			r.Path = utils.CopyString(c.Path()[:min(len(c.Path()), 128)])
 			wire.Message = fmt.Sprintf("There is no %s %s here.", r.Method, r.Path)
 		}
 		if wire.Status == http.StatusMethodNotAllowed {
+			r.Route = ""
 			r.Path = utils.CopyString(c.Path()[:min(len(c.Path()), 128)])
 			wire.Message = fmt.Sprintf("%s does not take %s.", r.Path, r.Method)
 		}
@@ -68,6 +84,7 @@ func (s *Server) outermost(c *fiber.Ctx) error {
 		}
 		s.reply(c, wire)
 		r.Status = wire.Status
+		r.fail(wire)
 	}
 	if b, ok := c.Response().BodyStream().(*body); ok && b != nil {
 		return nil // the stream writes, and ends the record
@@ -105,6 +122,7 @@ func (s *Server) unreadable(c *fiber.Ctx, err error) error {
 		swallow(c.Context())
 	}
 	r.Status, r.Err = wire.Status, err
+	r.fail(wire)
 	c.Set(headerRequestID, r.ID)
 	s.reply(c, wire)
 	s.lastDeadline(c)

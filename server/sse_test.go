@@ -55,7 +55,7 @@ func TestStreamFraming(t *testing.T) {
 		t.Errorf("cancelled choices %v, want [0]", got)
 	}
 	r := ts.record(t, 0)
-	if r.Status != 200 || r.Finish != "stop" || r.OutputTokens != 13 || r.TTFT == 0 || r.Admitted == 0 {
+	if r.Status != 200 || r.finish() != "stop" || r.OutputTokens != 13 || r.TTFT == 0 || r.Answer.Admitted.IsZero() {
 		t.Errorf("record %+v", r)
 	}
 }

@@ -205,6 +205,7 @@ func (b *body) end() {
 	default:
 		wire := toWire(g.err)
 		g.rec.Status = wire.Status // not what the client saw, but what happened
+		g.rec.fail(wire)
 		if wire.Status >= 500 {
 			g.rec.Err = g.err
 		}

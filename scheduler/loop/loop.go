@@ -33,6 +33,7 @@ type Options struct {
 	QueueWait time.Duration // how long a request waits at most for its slot; 0: no bound
 	Calibrate time.Duration // time that New may spend on measuring; 1 s, negative: none
 	Log       *slog.Logger  // nil: slog.Default
+	Observer  Observer
 }
 
 const (
@@ -74,6 +75,9 @@ type Loop struct {
 	streams  map[scheduler.ID]*Stream
 	ended    time.Time // the latest end of an answer
 	failures int       // steps that failed in a row
+	failed   int       // steps that failed, ever
+	costs    *Costs    // as of the latest look at them
+	looked   time.Time
 }
 
 type submission struct {
@@ -201,6 +205,7 @@ func (l *Loop) Submit(r scheduler.Request, wait time.Duration) (*Stream, error) 
 		r.Deadline = l.now() + scheduler.Tick(wait)
 	}
 	s := newStream(l, r.ID, r.Choices)
+	s.prompt = len(r.Prompt)
 	l.mu.Lock()
 	if l.draining || l.closing {
 		l.mu.Unlock()
@@ -251,7 +256,9 @@ func (l *Loop) run() {
 // step runs a plan; what each pass gives is delivered while the next one waits.
 func (l *Loop) step(plan engine.Plan) {
 	var bad error
+	watch := l.opt.Observer.step(&plan)
 	err := l.eng.Step(context.Background(), plan, func(out engine.Output) {
+		watch.pass(&out, l.sched)
 		events, err := l.sched.Apply(out, l.now())
 		if err != nil && bad == nil {
 			bad = err
@@ -261,11 +268,13 @@ func (l *Loop) step(plan engine.Plan) {
 	if err == nil {
 		err = bad
 	}
+	watch.end(l.sched.Moved(), err)
 	if err == nil {
 		l.failures = 0
 		return
 	}
 	l.failures++
+	l.failed++
 	l.opt.Log.Error("a step failed; its requests are computed again", "step", plan.Step, "failures", l.failures, "error", err)
 	l.deliver(l.sched.Fail(err, l.now()))
 	l.pause(min(failureBackoff<<min(l.failures, 10), maxBackoff))
@@ -331,6 +340,7 @@ func (l *Loop) deliver(events []scheduler.Event) {
 		if s == nil {
 			continue
 		}
+		l.opt.Observer.event(s, &e)
 		s.put(e)
 		if e.Kind != scheduler.EventDone {
 			continue
@@ -370,11 +380,23 @@ func (l *Loop) publish() {
 	l.mu.Lock()
 	ready := !l.draining && !l.closing
 	l.mu.Unlock()
+	unread := 0
+	for _, s := range l.streams {
+		unread += int(s.unread.Load())
+	}
+	if now := time.Now(); now.Sub(l.looked) >= costsPeriod {
+		l.looked = now
+		c := l.sched.Costs()
+		l.costs = &Costs{Decode: c.Widths(), PromptToken: c.ChunkToken()}
+	}
 	l.stats.Store(&Stats{
-		Running: st.Running, Waiting: st.Waiting + len(l.submit), Ready: ready,
-		TokensInUse: st.TokensInUse, Preemptions: st.Preemptions,
+		Running: st.Running, Decoding: st.Decoding, Waiting: st.Waiting + len(l.submit), Ready: ready,
+		TokensInUse: st.TokensInUse, Preemptions: st.Preemptions, Failures: l.failed, Unread: unread, Costs: l.costs,
 	})
 }
+
+// costsPeriod is how old the costs in Stats may be while steps run.
+const costsPeriod = time.Second
 
 func (l *Loop) isClosing() bool {
 	l.mu.Lock()
@@ -405,13 +427,26 @@ func (l *Loop) Limits() engine.Limits { return l.limits }
 // Stats is a snapshot for gauges and health checks.
 type Stats struct {
 	Running, Waiting int  // answers with a slot; answers without
+	Decoding         int  // of Running: those whose prompt is computed
 	Ready            bool // engine alive and not draining
 	TokensInUse      int  // KV tokens held by slots
 	Preemptions      int  // answers that lost their slot to others, ever
+	Failures         int  // steps that failed, ever
+	Unread           int  // tokens in mailboxes
+	Costs            *Costs
+}
+
+// Costs are what the scheduler has learnt that passes take, in nanoseconds.
+type Costs struct {
+	Decode      []float64 // a decode pass by its rows, at depth 0; index 0 is unused
+	PromptToken float64   // a prompt's token, at depth 0
 }
 
 // Stats returns the latest snapshot; it never waits for a step.
 func (l *Loop) Stats() Stats { return *l.stats.Load() }
+
+// Time is when an event happened.
+func (l *Loop) Time(at scheduler.Tick) time.Time { return l.origin.Add(time.Duration(at)) }
 
 // drainPoll is how often Drain looks whether all requests have ended.
 const drainPoll = 10 * time.Millisecond

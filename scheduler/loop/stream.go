@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"llamero/scheduler"
 )
@@ -15,13 +16,20 @@ type Stream struct {
 	loop *Loop
 	wake chan struct{} // capacity 1: there may be something to read
 
+	unread atomic.Int64 // tokens in events
+
+	// The loop's goroutine's own, for its Observer.
+	choices int
+	prompt  int              // tokens; 0 once they are counted
+	latest  []scheduler.Tick // by choice: when its latest tokens came; 0: none have
+
 	mu     sync.Mutex
 	events []scheduler.Event
 	left   int // choices whose EventDone has not been put in yet
 }
 
 func newStream(l *Loop, id scheduler.ID, choices int) *Stream {
-	return &Stream{id: id, loop: l, wake: make(chan struct{}, 1), left: choices}
+	return &Stream{id: id, loop: l, wake: make(chan struct{}, 1), left: choices, choices: choices}
 }
 
 // Next waits for events and returns all that have come since the last call, in
@@ -33,6 +41,7 @@ func (s *Stream) Next(ctx context.Context) ([]scheduler.Event, error) {
 		s.mu.Lock()
 		events := s.events
 		s.events = nil
+		s.unread.Store(0)
 		left := s.left
 		s.mu.Unlock()
 		if len(events) > 0 {
@@ -52,6 +61,7 @@ func (s *Stream) Next(ctx context.Context) ([]scheduler.Event, error) {
 // put adds an event; it does not wait.
 func (s *Stream) put(e scheduler.Event) {
 	s.mu.Lock()
+	s.unread.Add(int64(len(e.Tokens)))
 	merged := false
 	if e.Kind == scheduler.EventTokens {
 		for i := len(s.events) - 1; i >= 0; i-- {

@@ -1,0 +1,74 @@
+package telemetry
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"llamero/engine"
+	"llamero/scheduler/loop"
+)
+
+// Loop is where a model's gauges come from; *loop.Loop is one.
+type Loop interface {
+	Stats() loop.Stats
+	Limits() engine.Limits
+}
+
+// gauges reads a loop's snapshot when the page is asked for.
+type gauges struct {
+	loop Loop
+
+	running, waiting, kv, cache, preempted *prometheus.Desc
+	slots, unread, decodeCost, promptCost  *prometheus.Desc
+}
+
+func newGauges(alias string, l Loop) *gauges {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(name, help, labels, prometheus.Labels{modelLabel: alias})
+	}
+	return &gauges{
+		loop:       l,
+		running:    desc(vllm+"num_requests_running", "Answers that have a slot."),
+		waiting:    desc(vllm+"num_requests_waiting", "Answers that wait for a slot."),
+		kv:         desc(vllm+"kv_cache_usage_perc", "Share of the KV cache that slots hold, 0 to 1."),
+		cache:      desc(vllm+"cache_config_info", "1; its labels are the KV cache's size: blocks of so many tokens.", "block_size", "num_gpu_blocks"),
+		preempted:  desc(vllm+"num_preemptions_total", "Answers that lost their slot to others, to be computed again."),
+		slots:      desc(own+"slots", "Slots by what they do.", "state"),
+		unread:     desc(own+"mailbox_tokens", "Tokens that have been generated and not yet read by their request's handler."),
+		decodeCost: desc(own+"cost_decode_seconds", "Learnt cost of a decode pass by its rows, at depth 0.", "rows"),
+		promptCost: desc(own+"cost_prompt_token_seconds", "Learnt cost of a prompt's token, at depth 0."),
+	}
+}
+
+func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{g.running, g.waiting, g.kv, g.cache, g.preempted, g.slots, g.unread, g.decodeCost, g.promptCost} {
+		ch <- d
+	}
+}
+
+func (g *gauges) Collect(ch chan<- prometheus.Metric) {
+	st, limits := g.loop.Stats(), g.loop.Limits()
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	gauge(g.running, float64(st.Running))
+	gauge(g.waiting, float64(st.Waiting))
+	gauge(g.kv, float64(st.TokensInUse)/float64(max(1, limits.PoolTokens)))
+	gauge(g.cache, 1, "1", strconv.Itoa(limits.PoolTokens)) // no pages yet: a block is a token
+	ch <- prometheus.MustNewConstMetric(g.preempted, prometheus.CounterValue, float64(st.Preemptions))
+	gauge(g.slots, float64(st.Decoding), "decode")
+	gauge(g.slots, float64(st.Running-st.Decoding), "prefill")
+	gauge(g.slots, float64(limits.Slots-st.Running), "free")
+	gauge(g.unread, float64(st.Unread))
+	if c := st.Costs; c != nil {
+		// Powers of two and the widest: the page need not have a line for every width.
+		for w := 1; w < len(c.Decode); w *= 2 {
+			gauge(g.decodeCost, c.Decode[w]/1e9, strconv.Itoa(w))
+			if widest := len(c.Decode) - 1; 2*w > widest && w != widest {
+				gauge(g.decodeCost, c.Decode[widest]/1e9, strconv.Itoa(widest))
+			}
+		}
+		gauge(g.promptCost, c.PromptToken/1e9)
+	}
+}
