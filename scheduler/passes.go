@@ -142,8 +142,8 @@ func (b *builder) decodeWindow(lo, hi int32) {
 			lo--
 		}
 	}
-	var rows []engine.Row
-	var who []*sequence
+	rows := make([]engine.Row, 0, hi-lo+1)
+	who := make([]*sequence, 0, hi-lo+1)
 	for i := lo; i <= hi; i++ {
 		q := s.slots[i]
 		if decodes(i) {

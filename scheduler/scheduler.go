@@ -245,6 +245,7 @@ func (b *builder) undoDrops() {
 }
 
 // Apply takes the output of a pass of the plan in flight; the last pass lands it.
+// Events share the output's memory.
 func (s *Scheduler) Apply(out engine.Output, now Tick) ([]Event, error) {
 	if s.flight == nil || out.Step != s.flight.Step || out.Pass < 0 || out.Pass >= len(s.flight.Passes) {
 		return nil, fmt.Errorf("scheduler: output of step %d, pass %d, which is not in flight", out.Step, out.Pass)
@@ -257,7 +258,7 @@ func (s *Scheduler) Apply(out engine.Output, now Tick) ([]Event, error) {
 	if out.Pass == 0 && s.moved > 0 {
 		s.costs.observeMove(s.moved, out.EditNanos)
 	}
-	var events []Event
+	events := make([]Event, 0, len(pass.Rows))
 	for i, q := range s.rows[out.Pass] {
 		if q != nil && !q.ended {
 			events = s.advance(events, q, &pass.Rows[i], &out.Rows[i], now)
@@ -283,13 +284,13 @@ func (s *Scheduler) advance(events []Event, q *sequence, row *engine.Row, out *e
 	if q.req.MaxTokens == -1 && q.computed == len(q.req.Prompt) {
 		finish = FinishLength
 	}
-	for _, t := range out.Sampled {
+	for i, t := range out.Sampled {
 		if slices.Contains(q.req.Stop, t.Token) {
 			finish = FinishStop
 			break
 		}
 		q.tokens = append(q.tokens, t.Token)
-		ev.Tokens = append(ev.Tokens, t)
+		ev.Tokens = out.Sampled[:i+1]
 		if len(q.tokens) >= q.limit {
 			finish = FinishLength
 			break

@@ -16,7 +16,7 @@ const moveHorizon = 32
 // compact moves decoding sequences into free slots between them.
 func (b *builder) compact() {
 	s := b.s
-	if s.cfg.Limits.Layout != engine.Split {
+	if s.cfg.Limits.Layout != engine.Split || b.dense() {
 		return
 	}
 	down := b.simulate(true)
@@ -31,6 +31,21 @@ func (b *builder) compact() {
 		s.slots[m.to], s.slots[m.from] = q, nil
 		q.slot = m.to
 	}
+}
+
+// dense reports whether what decodes stands together, as it does most of the time.
+func (b *builder) dense() bool {
+	first, last, n := 0, 0, 0
+	for i, q := range b.s.slots {
+		if q != nil && q.decodes() {
+			if n == 0 {
+				first = i
+			}
+			last = i
+			n++
+		}
+	}
+	return n == 0 || last-first+1 == n
 }
 
 type move struct{ from, to int32 }

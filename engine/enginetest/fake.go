@@ -133,6 +133,7 @@ func (f *Fake) pass(p *engine.Pass) (engine.Output, error) {
 		return engine.Output{}, err
 	}
 	out := engine.Output{Rows: make([]engine.RowOutput, len(p.Rows))}
+	sampled := make([]engine.Sampled, len(p.Rows))
 	depth := 0
 	for i := range p.Rows {
 		r := &p.Rows[i]
@@ -155,7 +156,8 @@ func (f *Fake) pass(p *engine.Pass) (engine.Output, error) {
 			}
 		}
 		if r.Sample {
-			out.Rows[i].Sampled = []engine.Sampled{f.draw(kv, &s.Sampling)}
+			sampled[i] = f.draw(kv, &s.Sampling)
+			out.Rows[i].Sampled = sampled[i : i+1 : i+1]
 		}
 	}
 	f.ledger.ApplyPass(*p)

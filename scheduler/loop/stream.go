@@ -25,7 +25,8 @@ type Stream struct {
 
 	mu     sync.Mutex
 	events []scheduler.Event
-	left   int // choices whose EventDone has not been put in yet
+	taken  []scheduler.Event // what Next returned, whose memory comes next
+	left   int               // choices whose EventDone has not been put in yet
 }
 
 func newStream(l *Loop, id scheduler.ID, choices int) *Stream {
@@ -33,14 +34,14 @@ func newStream(l *Loop, id scheduler.ID, choices int) *Stream {
 }
 
 // Next waits for events and returns all that have come since the last call, in
-// order; neighbouring EventTokens of one choice are merged. After the last
-// choice's EventDone it returns nil, io.EOF. The end of ctx returns its error; the
-// stream can be read on.
+// order; neighbouring EventTokens of one choice are merged. They are valid until the
+// next call. After the last choice's EventDone it returns nil, io.EOF. The end of ctx
+// returns its error; the stream can be read on.
 func (s *Stream) Next(ctx context.Context) ([]scheduler.Event, error) {
 	for {
 		s.mu.Lock()
 		events := s.events
-		s.events = nil
+		s.events, s.taken = s.taken[:0], events
 		s.unread.Store(0)
 		left := s.left
 		s.mu.Unlock()
