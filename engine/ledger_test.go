@@ -9,7 +9,7 @@ import (
 func testLimits(layout Layout) Limits {
 	return Limits{
 		Layout: layout, Slots: 4, Scratch: 1, SlotTokens: 8, PoolTokens: 32, PassTokens: 12, PassOutputs: 6,
-		Vocab: 100, TokenBytes: 1, Trims: true, Pageable: true,
+		Vocab: 100, TokenBytes: 1, Trims: true, PageTokens: 2, Pages: 6,
 	}
 }
 
@@ -56,7 +56,7 @@ func (l *Ledger) tokens() [][]Token {
 func TestLedgerRefusesEdits(t *testing.T) {
 	full := func(l *Limits) { l.PoolTokens = 7 }
 	stiff := func(l *Limits) { l.Trims = false }
-	plain := func(l *Limits) { l.Pageable = false }
+	plain := func(l *Limits) { l.Pages = 0 }
 	for _, c := range []struct {
 		name   string
 		change func(*Limits)
@@ -93,14 +93,28 @@ func TestLedgerRefusesEdits(t *testing.T) {
 		{"a whole fork of what cannot be trimmed", stiff, Edit{Kind: EditFork, Slot: 0, To: 2, Len: 3}, nil},
 		{"a fork that the pool cannot hold", full, Edit{Kind: EditFork, Slot: 0, To: 2, Len: 3}, ErrNoRoom},
 		{"a fork that fills the pool", full, Edit{Kind: EditFork, Slot: 0, To: 2, Len: 2}, nil},
-		{"restore into a closed slot", nil, Edit{Kind: EditRestore, Slot: 3, Tokens: []Token{1}}, ErrPlan},
-		{"restore into a slot in use", nil, Edit{Kind: EditRestore, Slot: 0, Tokens: []Token{1}}, ErrPlan},
+		{"restore into a closed slot", nil, Edit{Kind: EditRestore, Slot: 3, Tokens: []Token{1, 2}, Pages: []int32{0}}, ErrPlan},
+		{"restore into a slot in use", nil, Edit{Kind: EditRestore, Slot: 0, Tokens: []Token{1, 2}, Pages: []int32{0}}, ErrPlan},
 		{"restore of nothing", nil, Edit{Kind: EditRestore, Slot: 2}, ErrPlan},
-		{"restore of more than a slot holds", nil, Edit{Kind: EditRestore, Slot: 2, Tokens: make([]Token, 9)}, ErrPlan},
-		{"restore of what is no token", nil, Edit{Kind: EditRestore, Slot: 2, Tokens: []Token{1, 100}}, ErrPlan},
-		{"restore of what cannot be paged", plain, Edit{Kind: EditRestore, Slot: 2, Tokens: []Token{1}}, ErrPlan},
-		{"a restore that the pool cannot hold", full, Edit{Kind: EditRestore, Slot: 2, Tokens: make([]Token, 3)}, ErrNoRoom},
-		{"restore", nil, Edit{Kind: EditRestore, Slot: 2, Tokens: make([]Token, 8)}, nil},
+		{"restore of more than a slot holds", nil, Edit{Kind: EditRestore, Slot: 2, Tokens: make([]Token, 10), Pages: []int32{0, 1, 2, 3, 4}}, ErrPlan},
+		{"restore of what is no token", nil, Edit{Kind: EditRestore, Slot: 2, Tokens: []Token{1, 100}, Pages: []int32{0}}, ErrPlan},
+		{"restore of what cannot be paged", plain, Edit{Kind: EditRestore, Slot: 2, Tokens: []Token{1, 2}, Pages: []int32{0}}, ErrPlan},
+		{"restore of half a page", nil, Edit{Kind: EditRestore, Slot: 2, Tokens: []Token{1}, Pages: []int32{0}}, ErrPlan},
+		{"restore from a page that there is not", nil, Edit{Kind: EditRestore, Slot: 2, Tokens: []Token{1, 2}, Pages: []int32{6}}, ErrPlan},
+		{"restore without a page", nil, Edit{Kind: EditRestore, Slot: 2, Tokens: []Token{1, 2}, Pages: []int32{-1}}, ErrPlan},
+		{"restore from a page twice", nil, Edit{Kind: EditRestore, Slot: 2, Tokens: make([]Token, 4), Pages: []int32{1, 1}}, ErrPlan},
+		{"a restore that the pool cannot hold", full, Edit{Kind: EditRestore, Slot: 2, Tokens: make([]Token, 4), Pages: []int32{0, 1}}, ErrNoRoom},
+		{"restore", nil, Edit{Kind: EditRestore, Slot: 2, Tokens: make([]Token, 8), Pages: []int32{5, 1, 0, 3}}, nil},
+		{"save of a closed slot", nil, Edit{Kind: EditSave, Slot: 3, Pages: []int32{0}}, ErrPlan},
+		{"save of nothing", nil, Edit{Kind: EditSave, Slot: 0}, ErrPlan},
+		{"save of more than there is", nil, Edit{Kind: EditSave, Slot: 0, First: 1, Pages: []int32{0}}, ErrPlan},
+		{"save from before the beginning", nil, Edit{Kind: EditSave, Slot: 0, First: -1, Pages: []int32{0}}, ErrPlan},
+		{"save from beyond all numbers", nil, Edit{Kind: EditSave, Slot: 0, First: 1<<31 - 1, Pages: []int32{0}}, ErrPlan},
+		{"save into a page that there is not", nil, Edit{Kind: EditSave, Slot: 0, Pages: []int32{6}}, ErrPlan},
+		{"save into a page below none", nil, Edit{Kind: EditSave, Slot: 0, Pages: []int32{-2}}, ErrPlan},
+		{"save of what cannot be paged", plain, Edit{Kind: EditSave, Slot: 0, Pages: []int32{0}}, ErrPlan},
+		{"save", nil, Edit{Kind: EditSave, Slot: 0, Pages: []int32{5}}, nil},
+		{"save that leaves a page out", nil, Edit{Kind: EditSave, Slot: 0, Pages: []int32{-1}}, nil},
 		{"drop of a free slot", nil, Edit{Kind: EditDrop, Slot: 3}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -226,7 +240,7 @@ func TestLedgerRecords(t *testing.T) {
 	do(t, led, Edit{Kind: EditDrop, Slot: 1})
 	expect([]Token{20, 21, 22, 23}, nil, nil, []Token{1})
 	do(t, led, Edit{Kind: EditOpen, Slot: 1})
-	do(t, led, Edit{Kind: EditRestore, Slot: 1, Tokens: []Token{6, 7}})
+	do(t, led, Edit{Kind: EditRestore, Slot: 1, Tokens: []Token{6, 7}, Pages: []int32{2}})
 	expect([]Token{20, 21, 22, 23}, []Token{6, 7}, nil, []Token{1})
 	if led.Slot(0).Sampling.Seed != 5 || led.Slot(2).Open {
 		t.Errorf("settings: %+v, %+v", led.Slot(0), led.Slot(2))

@@ -36,6 +36,7 @@ type Limits struct {
 	PassOutputs int  // outputs of one pass: a sampling row has one, a scoring row one a token; at least Slots + Scratch
 	Vocab       int  // tokens are 0 … Vocab-1
 	TokenBytes  int  // KV bytes of one token
-	Pageable    bool // whether Save and Restore work with this model
+	PageTokens  int  // tokens of a host page
+	Pages       int  // host pages, numbered from 0; 0: the model cannot be paged, or is not
 	Trims       bool // whether a slot can be cut back (a recurrent model's cannot)
 }

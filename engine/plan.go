@@ -5,13 +5,12 @@ import "llamero/tokenizer"
 // Token is the vocabulary's token; the alias saves every reader an import.
 type Token = tokenizer.Token
 
-// Plan is one step of an engine: edits in order, then the passes in order, then
-// saves. It is a plain value and survives a pipe.
+// Plan is one step of an engine: edits in order, then the passes in order. It is a
+// plain value and survives a pipe.
 type Plan struct {
 	Step   uint64
 	Edits  []Edit
 	Passes []Pass // decode passes first, so that their tokens leave before a prompt chunk runs
-	Saves  []Save
 }
 
 // EditKind says what an Edit does to a slot.
@@ -33,6 +32,10 @@ const (
 	EditDrop
 	// EditRestore fills an opened, empty slot from host pages, Tokens being what they hold.
 	EditRestore
+	// EditSave copies the KV of a slot's tokens from page First on out to host pages;
+	// a page of -1 is left out. What a slot's token t is worth depends on all tokens
+	// before it, so a page holds what its place in the slot gave it.
+	EditSave
 )
 
 // Edit changes one slot before the passes run.
@@ -43,7 +46,8 @@ type Edit struct {
 	Len      int32    // EditTrim, EditFork: how many tokens stay; EditOpen: the prompt's length
 	Sampling Sampling // EditOpen
 	Tokens   []Token  // EditRestore: the tokens whose KV the pages hold
-	Pages    []int32  // EditRestore: host pages in order
+	First    int32    // EditSave: the first page within the slot
+	Pages    []int32  // EditRestore, EditSave: host pages in order
 }
 
 // PassKind tells a pass that yields tokens for running requests from one that reads prompts.
@@ -81,18 +85,11 @@ type Row struct {
 	Draft int32
 }
 
-// Save copies the KV of a slot's tokens [Page*size, ...) out to host pages.
-type Save struct {
-	Slot  int32
-	First int32   // index of the first page within the slot
-	Pages []int32 // host pages to fill, in order
-}
-
 // Output is what one pass gave. It carries what was accepted, since draft tokens
 // do not exist yet when the plan is made.
 type Output struct {
 	Step  uint64
-	Pass  int // index into Plan.Passes
+	Pass  int // index into Plan.Passes; -1: a plan without passes is done
 	Rows  []RowOutput
 	Nanos int64 // what the pass took, sampling included
 	// EditNanos is what the plan's edits took; in the first output of a step only.

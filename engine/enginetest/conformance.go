@@ -76,6 +76,11 @@ func Conformance(t *testing.T, open func(t *testing.T) engine.Engine, opt Option
 		{"cancelled context", (*suite).cancelledContext},
 		{"full slot", (*suite).fullSlot},
 		{"full pool", (*suite).fullPool},
+		{"pages", (*suite).pages},
+		{"pages and moves", (*suite).pagesAndMoves},
+		{"part of the pages", (*suite).partOfThePages},
+		{"wrong pages", (*suite).wrongPages},
+		{"edits alone", (*suite).editsAlone},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s.T = t

@@ -19,6 +19,7 @@ type Fake struct {
 	limits engine.Limits
 	ledger *engine.Ledger
 	kv     [][]engine.Token // what a slot holds, kept apart from the ledger
+	pages  []fakePage
 
 	// Cost is the simulated time of a pass in nanoseconds; nil takes a sawtooth of
 	// fours like that of real kernels.
@@ -35,16 +36,26 @@ type Fake struct {
 	Rows    int
 	Idle    int // idle tokens computed
 	Moves   int
-	closed  bool
+
+	Saved, Restored int // tokens that went to host pages and came from them
+
+	closed bool
 }
 
 var _ engine.Engine = (*Fake)(nil)
+
+// fakePage is a host page: like real KV, its tokens are worth what they are only
+// behind the tokens that they were computed behind.
+type fakePage struct {
+	behind uint64
+	tokens []engine.Token
+}
 
 // DefaultLimits are of a small engine.
 func DefaultLimits(layout engine.Layout) engine.Limits {
 	l := engine.Limits{
 		Layout: layout, Slots: 8, SlotTokens: 256, PoolTokens: 8 * 256, PassTokens: 128,
-		PassOutputs: 64, Vocab: 1000, TokenBytes: 100, Trims: true,
+		PassOutputs: 64, Vocab: 1000, TokenBytes: 100, Trims: true, PageTokens: 16, Pages: 32,
 	}
 	if layout == engine.Unified {
 		l.Scratch = 1
@@ -54,7 +65,8 @@ func DefaultLimits(layout engine.Layout) engine.Limits {
 
 // NewFake returns a fake engine with empty slots.
 func NewFake(l engine.Limits) *Fake {
-	return &Fake{limits: l, ledger: engine.NewLedger(l), kv: make([][]engine.Token, l.Slots+l.Scratch)}
+	return &Fake{limits: l, ledger: engine.NewLedger(l), kv: make([][]engine.Token, l.Slots+l.Scratch),
+		pages: make([]fakePage, l.Pages)}
 }
 
 // Limits implements engine.Engine.
@@ -90,6 +102,9 @@ func (f *Fake) Step(ctx context.Context, p engine.Plan, emit func(engine.Output)
 		out.Step, out.Pass = p.Step, i
 		emit(out)
 	}
+	if len(p.Passes) == 0 {
+		emit(engine.Output{Step: p.Step, Pass: -1})
+	}
 	return nil
 }
 
@@ -123,6 +138,28 @@ func (f *Fake) edit(e engine.Edit) error {
 		f.kv[e.To] = append(f.kv[e.To][:0], f.kv[e.Slot][:e.Len]...)
 	case engine.EditDrop:
 		f.kv[e.Slot] = f.kv[e.Slot][:0]
+	case engine.EditRestore:
+		kv := f.kv[e.Slot]
+		for _, p := range e.Pages {
+			page := &f.pages[p]
+			right := page.behind == hash(kv)
+			for _, t := range page.tokens {
+				if !right {
+					t = (t + 1) % engine.Token(f.limits.Vocab) // rubbish, but of the right length
+				}
+				kv = append(kv, t)
+			}
+		}
+		f.kv[e.Slot] = kv
+		f.Restored += len(e.Tokens)
+	case engine.EditSave:
+		for i, p := range e.Pages {
+			if p >= 0 {
+				at := (int(e.First) + i) * f.limits.PageTokens
+				f.pages[p] = fakePage{hash(f.kv[e.Slot][:at]), slices.Clone(f.kv[e.Slot][at : at+f.limits.PageTokens])}
+				f.Saved += f.limits.PageTokens
+			}
+		}
 	}
 	f.ledger.Apply(e)
 	return nil

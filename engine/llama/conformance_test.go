@@ -52,8 +52,12 @@ func TestConformance(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			enginetest.Conformance(t, func(t *testing.T) engine.Engine {
 				c.opt.Lib, c.opt.Model, c.opt.KVBudget = lib, model, int64(c.pool*tokenBytes)
+				c.opt.PageTokens, c.opt.Slab = 16, make([]byte, 12*16*tokenBytes)
 				e, err := Open(c.opt)
 				if err != nil {
+					t.Fatal(err)
+				}
+				if err := e.Unpaged(); err != nil {
 					t.Fatal(err)
 				}
 				return e

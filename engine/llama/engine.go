@@ -23,6 +23,9 @@ type Options struct {
 	TypeV      string
 	Threads    int // 0: GOMAXPROCS
 	PassTokens int // tokens a pass; 0: 512
+
+	Slab       []byte // memory for host pages; nil: none
+	PageTokens int    // tokens of a host page; 0: 32
 }
 
 const (
@@ -30,6 +33,7 @@ const (
 	maxSlots          = 250 // of llama.cpp's 256 sequences
 	defaultKVBudget   = 2 << 30
 	defaultPassTokens = 512
+	defaultPageTokens = 32
 	// widthStep is what the CPU kernels work in: a pass is rounded up to a multiple.
 	widthStep = 4
 	// minSplitTokens is the least worth having as a slot of its own.
@@ -51,9 +55,15 @@ type Engine struct {
 	mem   llama.Memory
 	batch llama.Batch
 
-	state  []byte      // a sequence on its way from slot to slot
-	logits [][]float32 // of the pass that has just run, by output
-	wants  []want
+	form      *stateForm // nil: no pages
+	slab      []byte
+	pageBytes int
+	unpaged   error // why there are no pages, where some were asked for
+
+	state     []byte      // of a sequence, on its way
+	assembled []int32     // the pages that state was put together from; nil: it was not
+	logits    [][]float32 // of the pass that has just run, by output
+	wants     []want
 }
 
 var _ engine.Engine = (*Engine)(nil)
@@ -146,8 +156,21 @@ func (e *Engine) open(o Options, typeK, typeV llama.GGMLType) error {
 	e.limits = l
 	e.ledger = engine.NewLedger(l)
 	e.pool = engine.NewPool(l.Vocab)
+	if o.Slab != nil {
+		pageTokens := o.PageTokens
+		if pageTokens == 0 {
+			pageTokens = defaultPageTokens
+		}
+		if e.unpaged = e.setPages(o.Slab, pageTokens); e.unpaged == nil {
+			e.ledger = engine.NewLedger(e.limits)
+		}
+	}
 	return nil
 }
+
+// Unpaged says why the model is served without host pages; nil if it is with, or if
+// none were asked for.
+func (e *Engine) Unpaged() error { return e.unpaged }
 
 // size decides the layout and what fits.
 func (e *Engine) size(o Options) (engine.Limits, error) {

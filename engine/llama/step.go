@@ -44,8 +44,8 @@ func (e *Engine) Step(ctx context.Context, p engine.Plan, emit func(engine.Outpu
 		edits = 0
 		emit(out)
 	}
-	if len(p.Saves) > 0 {
-		return fmt.Errorf("%w: saves, but the engine has no pages", engine.ErrPlan)
+	if len(p.Passes) == 0 {
+		emit(engine.Output{Step: p.Step, Pass: -1, EditNanos: edits})
 	}
 	return nil
 }
@@ -67,6 +67,10 @@ func (e *Engine) edit(x engine.Edit) error {
 		}
 	case engine.EditFork:
 		err = e.copy(x.Slot, x.To, x.Len, int32(len(e.ledger.Slot(x.Slot).Tokens)))
+	case engine.EditRestore:
+		err = e.restore(x.Slot, x.Pages)
+	case engine.EditSave:
+		err = e.save(x)
 	}
 	if err != nil {
 		return err
@@ -98,16 +102,12 @@ func (e *Engine) copy(from, to, n, have int32) error {
 		}
 		return llama.MemorySeqCp(e.mem, llama.SeqId(from), llama.SeqId(to), 0, end)
 	}
-	size := llama.StateSeqGetSize(e.ctx, llama.SeqId(from))
-	if size > uint64(cap(e.state)) {
-		e.state = make([]byte, size+size/4)
+	state, err := e.read(from)
+	if err != nil {
+		return err
 	}
-	state := e.state[:size]
-	if got := llama.StateSeqGetData(e.ctx, state, llama.SeqId(from)); got != size {
-		return fmt.Errorf("engine: slot %d gave %d of %d bytes of state", from, got, size)
-	}
-	if got := llama.StateSeqSetData(e.ctx, state, llama.SeqId(to)); got != size {
-		return fmt.Errorf("engine: slot %d took %d of %d bytes of state", to, got, size)
+	if err := e.write(to, state); err != nil {
+		return err
 	}
 	if n < have {
 		return e.trim(to, n)

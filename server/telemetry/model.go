@@ -13,7 +13,7 @@ import (
 var (
 	passKinds = map[engine.PassKind]string{engine.PassDecode: "decode", engine.PassPrefill: "prefill"}
 	editKinds = map[engine.EditKind]string{engine.EditOpen: "open", engine.EditTrim: "trim", engine.EditMove: "move",
-		engine.EditFork: "fork", engine.EditDrop: "drop", engine.EditRestore: "restore"}
+		engine.EditFork: "fork", engine.EditDrop: "drop", engine.EditRestore: "restore", engine.EditSave: "save"}
 )
 
 // passMetrics are of passes of one kind, their labels bound: a loop reports some
