@@ -24,22 +24,26 @@ func (b *builder) admit() {
 }
 
 // ready reports whether a waiting sequence should start now. A sibling whose
-// prompt another answer of the same request is computing waits for it.
+// prompt another answer of the same request is computing waits for it, and so does
+// one whose next pages another request is computing.
 func (b *builder) ready(q *sequence) bool {
-	if !b.forkable(q) {
-		return true
-	}
-	computing := false
-	for _, o := range q.req.sequences {
-		if o.slot == noSlot {
-			continue
+	if b.forkable(q) {
+		computing := false
+		for _, o := range q.req.sequences {
+			if o.slot == noSlot {
+				continue
+			}
+			if o.computed >= len(q.req.Prompt)-1 {
+				return true
+			}
+			computing = true
 		}
-		if o.computed >= len(q.req.Prompt)-1 {
-			return true
+		if computing {
+			return false
 		}
-		computing = true
 	}
-	return !computing
+	leader, _ := b.s.follows(q)
+	return leader == nil
 }
 
 // forkable: the sequence starts from the bare prompt of a request with siblings.
@@ -78,9 +82,12 @@ func (b *builder) open(q *sequence, slot int32) {
 		b.edit(engine.Edit{Kind: engine.EditFork, Slot: from.slot, To: slot, Len: int32(n)})
 		b.moved += from.computed
 		q.computed = n
+	} else {
+		b.restore(q, slot)
 	}
 	s.slots[slot] = q
 	q.slot = slot
+	s.claim(q)
 	if !q.admitted {
 		q.admitted = true
 		b.events = append(b.events, Event{
@@ -127,6 +134,7 @@ func (b *builder) makeRoom() {
 		}
 		s.preemptions++
 		slot := last.slot
+		b.publishSlot(last)
 		s.vacate(last)
 		s.enqueue(last)
 		b.edit(engine.Edit{Kind: engine.EditDrop, Slot: slot})

@@ -90,6 +90,16 @@ func (s *Scheduler) Check() error {
 			return fmt.Errorf("tenant %q has %d requests, counted %d", name, active[name], sh.active)
 		}
 	}
+	for a, q := range s.computing {
+		if q.slot == noSlot || q.ended {
+			return fmt.Errorf("page %s is said to be computed by request %d, which has no slot", a, q.req.ID)
+		}
+	}
+	if s.cfg.Pages != nil {
+		if err := s.cfg.Pages.Check(); err != nil {
+			return err
+		}
+	}
 	if s.flight == nil && (s.rows != nil || s.shapes != nil) {
 		return fmt.Errorf("rows without a flight")
 	}

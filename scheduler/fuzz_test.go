@@ -35,7 +35,8 @@ func FuzzScheduler(f *testing.F) {
 			l.Layout, l.Scratch = engine.Unified, 1
 			l.PoolTokens = l.SlotTokens + next()*4
 		}
-		w := newWorld(t, Config{Limits: l, Queue: 8, TargetITL: int64(1+next()) * 1e6})
+		l.PageTokens, l.Pages = 1+flags>>4, flags>>2&3*8
+		w := newWorld(t, Config{Limits: l, Queue: 8, Follow: 1 + flags>>4*2, TargetITL: int64(1+next()) * 1e6})
 		w.f.EOG, w.f.EOGEvery = 7, 15
 		fault := -2 // the pass that fails next
 		w.f.Fail = func(_ uint64, pass int) error {
@@ -63,6 +64,10 @@ func FuzzScheduler(f *testing.F) {
 				}
 				if options&16 != 0 {
 					r.Sampling = engine.Sampling{Temperature: 1, Seed: uint64(options)}
+				}
+				r.Paged = options&8 != 0 // prompts begin alike where their seed does
+				if r.Paged {
+					r.Prompt = prompt(uint64(options%2), len(r.Prompt))
 				}
 				want := Fits(r, l)
 				err := w.s.Add(r)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"llamero/cache"
 	"llamero/engine"
 	"llamero/engine/enginetest"
 )
@@ -21,6 +22,9 @@ type axes struct {
 	passTokens int
 	trims      bool
 	target     int64
+	pageTokens int
+	pages      int // 0: none
+	follow     int
 	failEvery  uint64
 	cancels    bool
 	stranger   bool
@@ -29,6 +33,7 @@ type axes struct {
 func (a axes) limits() engine.Limits {
 	l := enginetest.DefaultLimits(a.layout)
 	l.Slots, l.SlotTokens, l.PassTokens, l.Trims = a.slots, a.slotTokens, a.passTokens, a.trims
+	l.PageTokens, l.Pages = a.pageTokens, a.pages
 	l.PoolTokens = l.Slots * l.SlotTokens
 	if a.layout == engine.Unified {
 		l.PoolTokens = max(a.pool, a.slotTokens)
@@ -44,6 +49,7 @@ func randomAxes(r *rand.Rand) axes {
 		layout: []engine.Layout{engine.Split, engine.Unified}[r.IntN(2)],
 		slots:  1 + r.IntN(13), slotTokens: 64 + r.IntN(200), pool: 64 + r.IntN(1200),
 		passTokens: 16 + r.IntN(120), trims: r.IntN(5) > 0, target: int64(5+r.IntN(200)) * 1e6,
+		pageTokens: 1 + r.IntN(20), pages: r.IntN(3) * r.IntN(60), follow: 1 + r.IntN(60),
 		failEvery: uint64(r.IntN(3) * (3 + r.IntN(20))), cancels: r.IntN(2) == 0, stranger: r.IntN(2) == 0,
 	}
 }
@@ -66,7 +72,7 @@ func metamorphic(t *testing.T, seed uint64) bool {
 	r := rand.New(rand.NewPCG(seed, 2))
 	a := randomAxes(r)
 	ok := t.Run(fmt.Sprint(seed), func(t *testing.T) {
-		w := newWorld(t, Config{Limits: a.limits(), TargetITL: a.target})
+		w := newWorld(t, Config{Limits: a.limits(), TargetITL: a.target, Follow: a.follow})
 		w.f.EOG, w.f.EOGEvery = 7, 20
 		if a.failEvery > 0 {
 			w.f.Fail = func(step uint64, pass int) error {
@@ -88,6 +94,10 @@ func metamorphic(t *testing.T, seed uint64) bool {
 				Stop:      []engine.Token{7},
 				Sampling:  engine.Sampling{Temperature: float32(r.IntN(2)), Seed: r.Uint64()},
 			}
+			if r.IntN(2) == 0 { // one of two texts that others begin with too
+				q.Prompt = append(prompt(seed*100+50+uint64(r.IntN(2)), r.IntN(len(q.Prompt))), q.Prompt...)[:len(q.Prompt)]
+			}
+			q.Paged, q.Root = r.IntN(8) > 0, cache.Root("test", q.Tenant)
 			q.PromptScores = r.IntN(6) == 0
 			requests = append(requests, q)
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"llamero/cache"
 	"llamero/engine"
 )
 
@@ -31,6 +32,10 @@ type Request struct {
 	Deadline Tick
 	// PromptScores asks for the log-probabilities of the prompt's tokens.
 	PromptScores bool
+	// Paged requests begin with pages that are known below Root and publish theirs
+	// there. Root tells apart who may share with whom.
+	Paged bool
+	Root  cache.Address
 }
 
 // Finish says why an answer ended.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"llamero/cache"
 	"llamero/engine"
 )
 
@@ -17,6 +18,12 @@ type Config struct {
 	TargetITL int64
 	// Queue is how many requests may wait for a slot; Add refuses more.
 	Queue int
+	// Pages is the account of the engine's host pages, which the scheduler then owns;
+	// nil: there are none.
+	Pages *cache.Host
+	// Follow is how many tokens a sequence must hope to be spared to wait for another
+	// that computes them: for less it would lose more than it gains. 0: 128.
+	Follow int
 }
 
 // maxFailures is how many failed steps in a row a sequence may have been in.
@@ -39,12 +46,19 @@ type Scheduler struct {
 	flight      *engine.Plan  // the plan that runs
 	rows        [][]*sequence // behind the rows of its passes; nil for idle ones
 	shapes      []shape       // what its passes are expected to cost by
-	moved       int           // tokens that the flight's moves and forks carry
+	moved       int           // tokens that the flight's edits carry
+	saved       []int32       // host pages that the flight's edits write; none once they have
 	preemptions int
+
+	retired   []retired                   // slots to be published before they are dropped
+	computing map[cache.Address]*sequence // pages of prompts that are not published yet, by who computes them
 }
 
 // New returns a scheduler for an engine with empty slots.
 func New(cfg Config) *Scheduler {
+	if cfg.Follow == 0 {
+		cfg.Follow = followTokens
+	}
 	n := cfg.Limits.Slots + cfg.Limits.Scratch
 	return &Scheduler{
 		cfg:      cfg,
@@ -53,6 +67,8 @@ func New(cfg Config) *Scheduler {
 		slots:    make([]*sequence, n),
 		dirty:    make([]bool, n),
 		shares:   make(map[string]*share),
+
+		computing: make(map[cache.Address]*sequence),
 	}
 }
 
@@ -81,6 +97,11 @@ func (s *Scheduler) Add(r Request) error {
 	if r.MaxTokens > 0 {
 		limit = min(limit, len(r.Prompt)+r.MaxTokens)
 	}
+	var chain []cache.Address
+	if r.Paged && s.cfg.Pages != nil {
+		chain = cache.Chain(r.Root, nil, r.Prompt, s.pageTokens())
+		chain = chain[:len(chain):len(chain)] // answers grow theirs
+	}
 	for i := range r.Choices {
 		q := &sequence{
 			req:    req,
@@ -89,6 +110,7 @@ func (s *Scheduler) Add(r Request) error {
 			limit:  limit,
 			// Answers grow; prompts are shared between choices until they do.
 			tokens: r.Prompt[:len(r.Prompt):len(r.Prompt)],
+			chain:  chain,
 		}
 		req.sequences = append(req.sequences, q)
 		s.enqueue(q)
@@ -170,14 +192,15 @@ func (r *request) started() bool {
 
 // vacate takes a sequence off its slot.
 func (s *Scheduler) vacate(q *sequence) {
+	s.retire(q)
 	s.slots[q.slot] = nil
 	s.dirty[q.slot] = true
 	q.slot = noSlot
 	q.computed = 0
 }
 
-// Next plans a step. A plan without passes means that there is nothing to
-// compute. Requests whose deadline has passed while they waited end, and
+// Next plans a step. A plan whose Step is 0 is empty: there is nothing to do. One
+// without passes may have edits that are to be done. Requests whose deadline has passed while they waited end, and
 // admissions are reported, in events. A plan must be followed by Apply for each
 // of its passes, or by Fail, before the next.
 func (s *Scheduler) Next(now Tick) (engine.Plan, []Event) {
@@ -196,20 +219,21 @@ func (s *Scheduler) Next(now Tick) (engine.Plan, []Event) {
 		i++
 	}
 	b := &builder{s: s, now: now, events: events}
+	b.publish()
 	b.dropDirty()
 	b.makeRoom()
 	b.compact()
 	b.admit()
 	b.decodePass()
 	b.prefillPasses()
-	if len(b.plan.Passes) == 0 {
+	if len(b.plan.Passes) == 0 && len(b.saved) == 0 {
 		// Edits wait for a step that computes; nothing has been promised yet.
 		b.undoDrops()
 		return engine.Plan{}, b.events
 	}
 	s.step++
 	b.plan.Step = s.step
-	s.flight, s.rows, s.shapes, s.moved = &b.plan, b.rows, b.shapes, b.moved
+	s.flight, s.rows, s.shapes, s.moved, s.saved = &b.plan, b.rows, b.shapes, b.moved, b.saved
 	return b.plan, b.events
 }
 
@@ -222,6 +246,7 @@ type builder struct {
 	shapes []shape
 	events []Event
 	moved  int
+	saved  []int32
 }
 
 func (b *builder) edit(e engine.Edit) { b.plan.Edits = append(b.plan.Edits, e) }
@@ -247,9 +272,14 @@ func (b *builder) undoDrops() {
 // Apply takes the output of a pass of the plan in flight; the last pass lands it.
 // Events share the output's memory.
 func (s *Scheduler) Apply(out engine.Output, now Tick) ([]Event, error) {
+	if s.flight != nil && out.Step == s.flight.Step && out.Pass == -1 && len(s.flight.Passes) == 0 {
+		s.land()
+		return nil, nil
+	}
 	if s.flight == nil || out.Step != s.flight.Step || out.Pass < 0 || out.Pass >= len(s.flight.Passes) {
 		return nil, fmt.Errorf("scheduler: output of step %d, pass %d, which is not in flight", out.Step, out.Pass)
 	}
+	s.saved = nil
 	pass := &s.flight.Passes[out.Pass]
 	if len(out.Rows) != len(pass.Rows) {
 		return nil, fmt.Errorf("scheduler: %d rows of output for a pass of %d", len(out.Rows), len(pass.Rows))
@@ -265,10 +295,12 @@ func (s *Scheduler) Apply(out engine.Output, now Tick) ([]Event, error) {
 		}
 	}
 	if out.Pass == len(s.flight.Passes)-1 {
-		s.flight, s.rows, s.shapes = nil, nil, nil
+		s.land()
 	}
 	return events, nil
 }
+
+func (s *Scheduler) land() { s.flight, s.rows, s.shapes, s.saved = nil, nil, nil, nil }
 
 // advance records what a row computed and drew.
 func (s *Scheduler) advance(events []Event, q *sequence, row *engine.Row, out *engine.RowOutput, now Tick) []Event {
@@ -318,7 +350,10 @@ func (s *Scheduler) Fail(err error, now Tick) []Event {
 			}
 		}
 	}
-	s.flight, s.rows, s.shapes = nil, nil, nil
+	if s.cfg.Pages != nil {
+		s.cfg.Pages.Forget(s.saved)
+	}
+	s.land()
 	for i, q := range s.slots {
 		s.dirty[i] = i < s.cfg.Limits.Slots // idle rows leave nothing in scratch slots
 		if q == nil {
@@ -333,6 +368,7 @@ func (s *Scheduler) Fail(err error, now Tick) []Event {
 			events = s.end(events, q, FinishError, err, now)
 		}
 	}
+	s.retired = s.retired[:0] // nobody knows what those slots hold
 	return events
 }
 

@@ -1,6 +1,9 @@
 package scheduler
 
-import "llamero/engine"
+import (
+	"llamero/cache"
+	"llamero/engine"
+)
 
 // request is a Request in the scheduler, with its answers.
 type request struct {
@@ -24,6 +27,9 @@ type sequence struct {
 	admitted bool  // has had a slot before
 	ended    bool
 	failures int // steps in a row that failed with it
+
+	chain     []cache.Address // of its pages: the prompt's, then as far as needed
+	published int             // of them, those that were known or saved while it had its slot
 }
 
 const noSlot int32 = -1

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 
+	"llamero/cache"
+	"llamero/cache/store"
 	"llamero/engine"
 	"llamero/engine/enginetest"
 )
@@ -34,6 +36,13 @@ func newWorld(t testing.TB, cfg Config) *world {
 	}
 	if cfg.TargetITL == 0 {
 		cfg.TargetITL = 50e6
+	}
+	if l := cfg.Limits; l.Pages > 0 {
+		lru, err := store.NewLRU(l.Pages)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.Pages = cache.NewHost(l.Pages, l.PageTokens, lru)
 	}
 	w := &world{t: t, s: New(cfg), f: enginetest.NewFake(cfg.Limits),
 		got: map[ID][][]engine.Token{}, scores: map[ID][]engine.Sampled{}, done: map[ID][]Finish{}}
@@ -94,7 +103,7 @@ func (w *world) step() bool {
 	w.t.Helper()
 	plan, events := w.s.Next(w.now)
 	w.take(events)
-	if len(plan.Passes) == 0 {
+	if plan.Step == 0 {
 		w.check()
 		return false
 	}

@@ -108,6 +108,9 @@ func (f *Fake) Step(ctx context.Context, p engine.Plan, emit func(engine.Output)
 	return nil
 }
 
+// Spoil makes a host page hold something else, as a fault would.
+func (f *Fake) Spoil(page int) { f.pages[page].behind++ }
+
 // fail asks Fail, and leaves nothing that anybody could go on with, except by
 // dropping it.
 func (f *Fake) fail(step uint64, pass int) error {

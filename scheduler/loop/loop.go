@@ -242,7 +242,7 @@ func (l *Loop) run() {
 		}
 		plan, events := l.sched.Next(l.now())
 		l.deliver(events)
-		if len(plan.Passes) == 0 {
+		if plan.Step == 0 {
 			l.publish()
 			<-l.wake
 			continue

@@ -1,0 +1,211 @@
+package cache_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"llamero/cache"
+	"llamero/cache/store"
+)
+
+const pageTokens = 4
+
+func newHost(t testing.TB, pages int) *cache.Host {
+	t.Helper()
+	lru, err := store.NewLRU(pages)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cache.NewHost(pages, pageTokens, lru)
+}
+
+// text is n pages of tokens; texts of one seed begin alike.
+func text(seed uint64, n int) []cache.Token {
+	r := rand.New(rand.NewPCG(seed, 3))
+	out := make([]cache.Token, n*pageTokens)
+	for i := range out {
+		out[i] = cache.Token(r.IntN(1000))
+	}
+	return out
+}
+
+var root = cache.Root("test")
+
+func chain(tokens []cache.Token) []cache.Address {
+	return cache.Chain(root, nil, tokens, pageTokens)
+}
+
+func TestAddresses(t *testing.T) {
+	a := text(1, 3)
+	whole := chain(a)
+	if len(whole) != 3 {
+		t.Fatalf("%d pages", len(whole))
+	}
+	// Grown piece by piece, partial pages left out, the chain is the same.
+	var grown []cache.Address
+	for n := range len(a) + 1 {
+		grown = cache.Chain(root, grown, a[:n], pageTokens)
+		if len(grown) != n/pageTokens {
+			t.Fatalf("%d pages of %d tokens", len(grown), n)
+		}
+	}
+	if !slices.Equal(grown, whole) {
+		t.Error("a chain depends on how it grew")
+	}
+	// A page's address depends on every token before its end, and on the root.
+	for i := range a {
+		b := slices.Clone(a)
+		b[i]++
+		other := chain(b)
+		for p := range whole {
+			if (other[p] == whole[p]) != (p < i/pageTokens) {
+				t.Errorf("token %d, page %d: %v", i, p, other[p] == whole[p])
+			}
+		}
+	}
+	for _, parts := range [][]string{{"tes", "t"}, {"test", ""}, {}, {"t", "est"}} {
+		if cache.Root(parts...) == root {
+			t.Errorf("the root of %q is that of \"test\"", parts)
+		}
+	}
+}
+
+func put(t *testing.T, h *cache.Host, tokens []cache.Token, first int) []int32 {
+	t.Helper()
+	pages := h.Put(root, chain(tokens), first, tokens)
+	if err := h.Check(); err != nil {
+		t.Fatal(err)
+	}
+	return pages
+}
+
+func match(h *cache.Host, tokens []cache.Token) int { return h.Match(chain(tokens), tokens) }
+
+func TestPutAndMatch(t *testing.T) {
+	h := newHost(t, 8)
+	a := text(1, 3)
+	if n := match(h, a); n != 0 {
+		t.Errorf("%d pages known of nothing", n)
+	}
+	pages := put(t, h, a, 0)
+	if len(pages) != 3 || match(h, a) != 3 || !slices.Equal(h.Use(chain(a)), pages) {
+		t.Errorf("pages %v, %d known", pages, match(h, a))
+	}
+	// Another text with the first page in common.
+	b := slices.Concat(a[:pageTokens], text(2, 2))
+	if n := match(h, b); n != 1 {
+		t.Errorf("%d pages known of a text with one in common", n)
+	}
+	if got := put(t, h, b, 0); len(got) != 3 || got[0] != -1 || got[1] < 0 {
+		t.Errorf("pages %v; the first was there", got)
+	}
+	// A page without those before it can be found by nobody.
+	if got := put(t, h, text(5, 3), 1); got != nil {
+		t.Errorf("pages %v behind one that is not there", got)
+	}
+	h.Forget([]int32{pages[1]}) // and the third with it
+	if n := match(h, a); n != 1 || h.Check() != nil {
+		t.Errorf("%d pages known after the second was forgotten: %v", n, h.Check())
+	}
+	if n := match(h, b); n != 3 {
+		t.Errorf("%d pages known of the other text", n)
+	}
+}
+
+// Leaves go before their parents, the longest unused first, and never a page of the
+// chain for which room is made.
+func TestEviction(t *testing.T) {
+	h := newHost(t, 6)
+	a, b := text(1, 3), text(2, 3)
+	put(t, h, a, 0)
+	put(t, h, b, 0)
+	h.Use(chain(a))
+	c := text(3, 2)
+	if got := put(t, h, c, 0); len(got) != 2 {
+		t.Fatalf("pages %v", got)
+	}
+	if match(h, a) != 3 || match(h, b) != 1 {
+		t.Errorf("%d and %d known; b was not used for longest, its end goes first", match(h, a), match(h, b))
+	}
+	long := text(4, 9)
+	if got := put(t, h, long, 0); len(got) != 6 || match(h, long) != 6 {
+		t.Errorf("pages %v of a text longer than the memory, %d known", got, match(h, long))
+	}
+}
+
+// FuzzHost compares the account with a dumb one: a list of texts' pages, in which
+// whatever is known must be a prefix and every page of memory has one holder.
+func FuzzHost(f *testing.F) {
+	f.Add([]byte{5, 0, 1, 3, 0, 2, 3, 1, 1, 2, 2, 0})
+	f.Add([]byte{2, 0, 9, 9, 0, 8, 9, 0, 7, 9, 2, 1, 0, 9, 9})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		next := func() int {
+			if len(data) == 0 {
+				return 0
+			}
+			b := data[0]
+			data = data[1:]
+			return int(b)
+		}
+		size := 1 + next()%12
+		h := newHost(t, size)
+		holds := map[int32]cache.Address{} // what was written where, by the dumb account
+		for len(data) > 0 {
+			switch op := next() % 3; op {
+			case 0, 1:
+				seed, n := next(), next()%8
+				tokens := text(uint64(seed%5), n)
+				if seed >= 128 && n > 1 { // leave the common way after a page
+					tokens = slices.Concat(tokens[:pageTokens], text(uint64(seed), n-1))
+				}
+				c := chain(tokens)
+				known := h.Match(c, tokens)
+				if op == 1 {
+					for i, page := range h.Use(c[:known]) {
+						if holds[page] != c[i] {
+							t.Fatalf("page %d holds %s, not %s", page, holds[page], c[i])
+						}
+					}
+					continue
+				}
+				first := min(known, next()%8)
+				pages := h.Put(root, c, first, tokens)
+				for i, page := range pages {
+					if (page < 0) != (first+i < known) {
+						t.Fatalf("page %d of %d known is %d", first+i, known, page)
+					}
+					if page >= 0 {
+						holds[page] = c[first+i]
+					}
+				}
+				if want := min(n, size); first+len(pages) < want {
+					t.Fatalf("%d pages of %d are there; the memory has %d", first+len(pages), n, size)
+				}
+				if got := h.Match(c, tokens); got != first+len(pages) && len(pages) > 0 {
+					t.Fatalf("%d pages known after %d were put", got, first+len(pages))
+				}
+			case 2:
+				h.Forget([]int32{int32(next() % size)})
+			}
+			if err := h.Check(); err != nil {
+				t.Fatal(err)
+			}
+			if st := h.Stats(); st.Used > st.Pages {
+				t.Fatal(fmt.Sprint(st))
+			}
+		}
+	})
+}
+
+func BenchmarkMatch(b *testing.B) {
+	h := newHost(b, 64)
+	tokens := text(1, 32)
+	c := chain(tokens)
+	h.Put(root, c, 0, tokens)
+	b.ReportAllocs()
+	for b.Loop() {
+		h.Match(c, tokens)
+	}
+}

@@ -1,0 +1,184 @@
+package scheduler
+
+import (
+	"llamero/cache"
+	"llamero/engine"
+)
+
+// Pages: computed KV is published under the address of its tokens, and a sequence
+// begins with what is known of its own. Reading a slot's state is all or nothing in
+// the split layout, so a slot is read where that pays: when its prompt is done, when
+// somebody waits for it, when the sequence leaves the slot.
+//
+// What a sequence computes now counts as known: one that wants the same pages next
+// waits for it, rather than compute them again beside it.
+
+// followTokens is Config.Follow's default.
+const followTokens = 128
+
+// retired is a slot that its sequence has left and whose pages are to be published.
+type retired struct {
+	slot   int32
+	q      *sequence
+	tokens []engine.Token // that the slot holds
+	chain  []cache.Address
+}
+
+// pageTokens is 0 without pages.
+func (s *Scheduler) pageTokens() int {
+	if s.cfg.Pages == nil {
+		return 0
+	}
+	return s.cfg.Pages.PageTokens()
+}
+
+// paged reports whether pages concern a sequence at all.
+func (s *Scheduler) paged(q *sequence) bool { return s.cfg.Pages != nil && q.req.Paged }
+
+// known counts the pages that a sequence can begin with. Its last token is always
+// computed: logits are not kept.
+func (s *Scheduler) known(q *sequence) int {
+	if !s.paged(q) || q.scores() {
+		return 0
+	}
+	most := min((len(q.tokens)-1)/s.pageTokens(), len(q.chain))
+	return s.cfg.Pages.Match(q.chain[:most], q.tokens)
+}
+
+// extend brings a sequence's chain up to so many of its tokens.
+func (s *Scheduler) extend(q *sequence, tokens int) {
+	q.chain = cache.Chain(q.req.Root, q.chain, q.tokens[:tokens], s.pageTokens())
+}
+
+// follows returns the sequence that computes what q wants next, if it is worth
+// waiting for, and how many pages they have in common.
+func (s *Scheduler) follows(q *sequence) (leader *sequence, common int) {
+	if !s.paged(q) || q.scores() {
+		return nil, 0
+	}
+	n := s.known(q)
+	most := min((len(q.tokens)-1)/s.pageTokens(), len(q.chain))
+	if n >= most {
+		return nil, 0
+	}
+	leader = s.computing[q.chain[n]]
+	if leader == nil {
+		return nil, 0
+	}
+	common = n
+	for common < most && common < len(leader.chain) && leader.chain[common] == q.chain[common] {
+		common++
+	}
+	if (common-n)*s.pageTokens() < s.cfg.Follow {
+		return nil, 0
+	}
+	return leader, common
+}
+
+// restore begins a sequence, whose slot has just been opened, with the pages that
+// are known.
+func (b *builder) restore(q *sequence, slot int32) {
+	s := b.s
+	if n := s.known(q); n > 0 {
+		tokens := q.tokens[:n*s.pageTokens()]
+		b.edit(engine.Edit{Kind: engine.EditRestore, Slot: slot, Tokens: tokens, Pages: s.cfg.Pages.Use(q.chain[:n])})
+		q.computed = len(tokens)
+		b.moved += len(tokens)
+	}
+}
+
+// claim notes that a sequence computes the rest of its prompt's pages.
+func (s *Scheduler) claim(q *sequence) {
+	if !s.paged(q) {
+		return
+	}
+	pt := s.pageTokens()
+	q.published = q.computed / pt
+	for i := q.published; i < len(q.req.Prompt)/pt; i++ {
+		if a := q.chain[i]; s.computing[a] == nil {
+			s.computing[a] = q
+		}
+	}
+}
+
+// disclaim forgets what claim noted of a sequence's first pages.
+func (s *Scheduler) disclaim(q *sequence, pages int) {
+	for _, a := range q.chain[:min(pages, len(q.chain))] {
+		if s.computing[a] == q {
+			delete(s.computing, a)
+		}
+	}
+}
+
+// retire keeps in mind what a slot holds that its sequence leaves.
+func (s *Scheduler) retire(q *sequence) {
+	if !s.paged(q) {
+		return
+	}
+	if q.computed/s.pageTokens() > q.published {
+		s.extend(q, q.computed)
+		n := q.computed / s.pageTokens()
+		s.retired = append(s.retired, retired{q.slot, q, q.tokens[:q.computed:q.computed], q.chain[:n:n]})
+	}
+	s.disclaim(q, len(q.chain))
+}
+
+// publish saves the pages of slots where that pays.
+func (b *builder) publish() {
+	s := b.s
+	if s.cfg.Pages == nil {
+		return
+	}
+	for _, r := range s.retired {
+		b.save(r.slot, r.q.req.Root, r.chain, r.tokens)
+	}
+	s.retired = s.retired[:0]
+	wanted := make(map[*sequence]int)
+	for _, q := range s.waiting {
+		if leader, common := s.follows(q); leader != nil && leader.computed/s.pageTokens() >= common {
+			wanted[leader] = max(wanted[leader], common)
+		}
+	}
+	for _, q := range s.slots {
+		if q == nil || !s.paged(q) {
+			continue
+		}
+		prompt := len(q.req.Prompt) / s.pageTokens()
+		if wanted[q] > q.published || q.computed >= len(q.req.Prompt) && prompt > q.published {
+			b.publishSlot(q)
+		}
+	}
+}
+
+// publishSlot saves all whole pages of a running sequence.
+func (b *builder) publishSlot(q *sequence) {
+	s := b.s
+	if !s.paged(q) {
+		return
+	}
+	n := q.computed / s.pageTokens()
+	if n <= q.published {
+		return
+	}
+	s.extend(q, q.computed)
+	b.save(q.slot, q.req.Root, q.chain[:n], q.tokens[:q.computed])
+	// Without room for them they are not there: nobody needs to wait for that.
+	s.disclaim(q, n)
+	q.published = n
+}
+
+// save writes what is not known of a chain out of a slot.
+func (b *builder) save(slot int32, root cache.Address, chain []cache.Address, tokens []engine.Token) {
+	h := b.s.cfg.Pages
+	first := h.Match(chain, tokens)
+	if first == len(chain) {
+		return
+	}
+	pages := h.Put(root, chain, first, tokens)
+	if len(pages) == 0 {
+		return
+	}
+	b.edit(engine.Edit{Kind: engine.EditSave, Slot: slot, First: int32(first), Pages: pages})
+	b.saved = append(b.saved, pages...)
+	b.moved += len(tokens)
+}

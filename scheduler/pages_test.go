@@ -1,0 +1,266 @@
+package scheduler
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	"llamero/cache"
+	"llamero/engine"
+	"llamero/engine/enginetest"
+)
+
+// pagedWorld has slots of 512 tokens and pages of 16, and counts what is computed.
+type pagedWorld struct {
+	*world
+	computed int // tokens of rows that are not idle
+	saves    int
+	cached   map[ID]int
+}
+
+func newPaged(t *testing.T, slots, pages int, layout engine.Layout) *pagedWorld {
+	l := enginetest.DefaultLimits(layout)
+	l.Slots, l.SlotTokens, l.PoolTokens, l.PassTokens = slots, 512, slots*512, 128
+	l.PageTokens, l.Pages = 16, pages
+	w := &pagedWorld{world: newWorld(t, Config{Limits: l, TargetITL: 100e6, Follow: 32}), cached: map[ID]int{}}
+	w.onPlan = func(p engine.Plan) {
+		for _, e := range p.Edits {
+			if e.Kind == engine.EditSave {
+				w.saves++
+			}
+		}
+		for _, pass := range p.Passes {
+			for _, r := range pass.Rows {
+				if !r.Idle {
+					w.computed += len(r.Tokens)
+				}
+			}
+		}
+	}
+	w.onEvents = func(events []Event) {
+		for _, e := range events {
+			if e.Kind == EventAdmitted && e.Choice == 0 {
+				w.cached[e.ID] = e.Cached
+			}
+		}
+	}
+	return w
+}
+
+func paged(id ID, prompt []engine.Token, answer int) Request {
+	return Request{ID: id, Prompt: prompt, MaxTokens: answer, Paged: true, Root: cache.Root("test")}
+}
+
+func join(parts ...[]engine.Token) []engine.Token { return slices.Concat(parts...) }
+
+// Sixteen clients with one long system prompt compute it once.
+func TestSharedPrefixIsComputedOnce(t *testing.T) {
+	for _, layout := range []engine.Layout{engine.Split, engine.Unified} {
+		w := newPaged(t, 16, 200, layout)
+		system := prompt(1, 320)
+		var all []Request
+		for i := range 16 {
+			all = append(all, paged(ID(i+1), join(system, prompt(uint64(100+i), 24)), 10))
+			w.add(all[i])
+		}
+		w.run()
+		for _, r := range all {
+			w.expect(r)
+		}
+		if most := 320 + 16*(24+10); w.computed > most {
+			t.Errorf("%v: %d tokens computed; %d would do", layout, w.computed, most)
+		}
+		if w.f.Restored != 15*320 {
+			t.Errorf("%v: %d tokens restored, want 15 times 320", layout, w.f.Restored)
+		}
+		for id, n := range w.cached {
+			if want := 320; id > 1 && n != want {
+				t.Errorf("%v: request %d had %d tokens cached, want %d", layout, id, n, want)
+			}
+		}
+	}
+}
+
+// A conversation's next turn begins where the last one ended.
+func TestNextTurnBeginsWithTheAnswer(t *testing.T) {
+	w := newPaged(t, 2, 200, engine.Split)
+	text := prompt(1, 100)
+	for turn := range 4 {
+		r := paged(ID(turn+1), text, 30)
+		before := w.computed
+		w.add(r)
+		w.run()
+		w.expect(r)
+		if turn > 0 {
+			// All whole pages of what was in the slot; the last token drawn never was.
+			if known := (len(text) - 20 - 1) / 16 * 16; w.cached[r.ID] != known {
+				t.Errorf("turn %d: %d of %d tokens cached, want %d", turn, w.cached[r.ID], len(text), known)
+			}
+			if most := 20 + 30 + 16; w.computed-before > most {
+				t.Errorf("turn %d: %d tokens computed, at most %d are new", turn, w.computed-before, most)
+			}
+		}
+		text = join(text, w.got[r.ID][0], prompt(uint64(50+turn), 20))
+	}
+}
+
+// Prompts of their own cost two readings of their slot, and wait for nobody.
+func TestDisjointPromptsDoNotWait(t *testing.T) {
+	w := newPaged(t, 8, 400, engine.Split)
+	for i := range 8 {
+		w.add(paged(ID(i+1), prompt(uint64(i), 200), 40))
+	}
+	w.step()
+	if st := w.s.Stats(); st.Running != 8 {
+		t.Errorf("%d run after a step, want all 8", st.Running)
+	}
+	w.run()
+	if w.saves != 16 || w.f.Restored != 0 {
+		t.Errorf("%d saves, %d tokens restored; want one save at each prompt's end and one at each answer's", w.saves, w.f.Restored)
+	}
+}
+
+// Whoever waits goes on when the one that it waits for goes away.
+func TestFollowersSurviveTheirLeader(t *testing.T) {
+	for _, fate := range []string{"cancelled", "failed"} {
+		w := newPaged(t, 4, 200, engine.Split)
+		system := prompt(1, 320)
+		var all []Request
+		for i := range 3 {
+			all = append(all, paged(ID(i+1), join(system, prompt(uint64(100+i), 24)), 10))
+			w.add(all[i])
+		}
+		w.step()
+		w.step()
+		if st := w.s.Stats(); st.Running != 1 || st.Waiting != 2 {
+			t.Fatalf("%+v: two should wait for one", st)
+		}
+		if fate == "cancelled" {
+			w.take(w.s.Cancel(1, w.now))
+		} else {
+			w.f.Fail = func(uint64, int) error { w.f.Fail = nil; return errors.New("injected") }
+		}
+		w.run()
+		for _, r := range all[1:] {
+			w.expect(r)
+			if w.done[r.ID][0] != FinishLength {
+				t.Errorf("%s: request %d ended with %v", fate, r.ID, w.done[r.ID][0])
+			}
+		}
+		if most := 2*320 + 3*40 + w.s.cfg.Limits.PassTokens; w.computed > most { // what the failed step computed is lost
+			t.Errorf("%s: %d tokens computed, at most %d were to be", fate, w.computed, most)
+		}
+	}
+}
+
+// What a root keeps apart is never shared.
+func TestRootsDoNotShare(t *testing.T) {
+	w := newPaged(t, 4, 200, engine.Split)
+	text := prompt(1, 200)
+	for i, tenant := range []string{"a", "b", "a"} {
+		r := paged(ID(i+1), text, 5)
+		r.Root = cache.Root("test", tenant)
+		w.add(r)
+		w.run()
+		if got, want := w.cached[r.ID] > 0, i == 2; got != want {
+			t.Errorf("request %d of %s: %d tokens cached", i, tenant, w.cached[r.ID])
+		}
+	}
+	plain := paged(9, text, 5)
+	plain.Paged = false
+	w.add(plain)
+	w.run()
+	if w.cached[9] != 0 {
+		t.Error("a request that is not paged had pages")
+	}
+}
+
+// A step that fails leaves no page that was not written.
+func TestFailedStepForgetsItsPages(t *testing.T) {
+	w := newPaged(t, 2, 200, engine.Split)
+	text := prompt(1, 200)
+	failed := false
+	w.onPlan = func(p engine.Plan) {
+		for _, e := range p.Edits {
+			if e.Kind == engine.EditSave && !failed {
+				failed = true
+				w.f.Fail = func(uint64, int) error { w.f.Fail = nil; return errors.New("injected") }
+			}
+		}
+	}
+	for i := range 3 {
+		r := paged(ID(i+1), text, 12)
+		w.add(r)
+		w.run()
+		w.expect(r)
+	}
+	if !failed || w.f.Restored == 0 {
+		t.Errorf("failed %v, %d tokens restored", failed, w.f.Restored)
+	}
+}
+
+// A preempted sequence comes back from its pages.
+func TestPreemptedSequenceIsRestored(t *testing.T) {
+	w := newPaged(t, 4, 400, engine.Unified)
+	w.s.cfg.Limits.PoolTokens = 600
+	var all []Request
+	for i := range 4 {
+		all = append(all, paged(ID(i+1), prompt(uint64(i), 130), 150))
+		w.add(all[i])
+	}
+	w.run()
+	for _, r := range all {
+		w.expect(r)
+	}
+	if st := w.s.Stats(); st.Preemptions == 0 {
+		t.Fatal("nothing was preempted")
+	}
+	if least, most := 4*280, 4*280+w.s.preemptions*20; w.computed > most {
+		t.Errorf("%d tokens computed, %d are needed: what was preempted %d times was computed again", w.computed, least, w.s.preemptions)
+	}
+}
+
+// The control: a page that holds something else changes the answer, so the tests
+// above would see it.
+func TestSpoiltPagesAreSeen(t *testing.T) {
+	w := newPaged(t, 2, 200, engine.Split)
+	text := prompt(1, 200)
+	first := paged(1, text, 12)
+	w.add(first)
+	w.run()
+	w.f.Spoil(3)
+	second := paged(2, text, 12)
+	w.add(second)
+	w.run()
+	if slices.Equal(w.got[1][0], w.got[2][0]) {
+		t.Error("a spoilt page went unseen")
+	}
+}
+
+// Memory for fewer pages than there is to publish: nothing breaks, and what is used
+// most stays.
+func TestSmallMemory(t *testing.T) {
+	w := newPaged(t, 4, 24, engine.Split) // 384 tokens
+	system := prompt(1, 160)
+	id := ID(0)
+	for round := range 12 {
+		for i := range 3 {
+			id++
+			r := paged(id, join(system, prompt(uint64(1000+round*10+i), 60)), 8)
+			w.add(r)
+		}
+		w.run()
+	}
+	hits := 0
+	for _, n := range w.cached {
+		if n >= 160 {
+			hits++
+		}
+	}
+	if hits < 30 {
+		t.Errorf("%d of 36 requests had the common prompt cached", hits)
+	}
+	if st := w.s.cfg.Pages.Stats(); st.Evictions == 0 || st.Used > st.Pages {
+		t.Errorf("%+v", st)
+	}
+}
