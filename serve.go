@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"llamero/cache"
+	"llamero/cache/store"
 	"llamero/configs"
 	"llamero/engine"
 	"llamero/engine/llama"
@@ -110,19 +112,28 @@ func openModel(c configs.Config, lib, path, templateSource string, watch *teleme
 	if err != nil {
 		return nil, fmt.Errorf("%w; --chat-template-file names another", err)
 	}
+	slab, err := store.NewSlab(int64(c.Cache.Memory))
+	if err != nil {
+		return nil, fmt.Errorf("%w; --cache-memory asks for it", err)
+	}
 	m.engine, err = llama.Open(llama.Options{
 		Lib: lib, Model: path, Layout: layout(c.Engine.Layout),
 		Slots: c.Engine.Slots, SlotTokens: c.Engine.Context, KVBudget: int64(c.Engine.KVMemory),
 		GPULayers: c.Engine.GPULayers, TypeK: c.Engine.TypeK, TypeV: c.Engine.TypeV,
 		Threads: c.Engine.Threads, PassTokens: c.Engine.BatchTokens,
+		Slab: slab, PageTokens: c.Cache.PageTokens,
 	})
+	if err != nil {
+		return nil, err
+	}
+	pages, err := account(m.engine, log)
 	if err != nil {
 		return nil, err
 	}
 	observer, gauges := watch.Model(alias(c.Model))
 	m.loop, err = loop.New(m.engine, loop.Options{
 		TargetITL: c.Scheduler.TargetITL, Queue: c.Scheduler.Queue, QueueWait: c.Scheduler.QueueTimeout, Log: log,
-		Observer: observer,
+		Observer: observer, Pages: pages, Root: root(c.Cache),
 	})
 	if err != nil {
 		return nil, err
@@ -136,8 +147,37 @@ func openModel(c configs.Config, lib, path, templateSource string, watch *teleme
 	log.Info("model loaded", "model", m.Alias, "file", path, "what", m.engine.Info().Description, "libraries", lib,
 		"layout", limits.Layout.String(), "slots", limits.Slots, "context", limits.SlotTokens,
 		"kv", configs.Bytes(int64(limits.PoolTokens)*int64(limits.TokenBytes)>>20<<20).String(),
+		"pages", limits.Pages, "page_tokens", limits.PageTokens,
 		"threads", c.Engine.Threads, "offload", m.engine.Info().Offload, "took", time.Since(start).Round(time.Millisecond).String())
 	return m, nil
+}
+
+// account is what keeps the books of an engine's host pages, nil if it has none.
+func account(e *llama.Engine, log *slog.Logger) (*cache.Host, error) {
+	if err := e.Unpaged(); err != nil {
+		log.Warn("the model is served without a prefix cache", "reason", err)
+	}
+	l := e.Limits()
+	if l.Pages == 0 {
+		return nil, nil
+	}
+	lru, err := store.NewLRU(l.Pages)
+	if err != nil {
+		return nil, err
+	}
+	return cache.NewHost(l.Pages, l.PageTokens, lru), nil
+}
+
+// root keeps tenants' prefixes apart, unless they share them. The pages live in this
+// process and hold one model: nothing else can be mistaken for them.
+func root(c configs.Cache) func(tenant string) cache.Address {
+	shared := cache.Root("shared")
+	return func(tenant string) cache.Address {
+		if c.ShareTenants {
+			return shared
+		}
+		return cache.Root("tenant", tenant)
+	}
 }
 
 // close ends the loop before it frees what the loop uses.

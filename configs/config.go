@@ -14,6 +14,7 @@ type Config struct {
 	Model     Model     `yaml:"model"`
 	Engine    Engine    `yaml:"engine"`
 	Scheduler Scheduler `yaml:"scheduler"`
+	Cache     Cache     `yaml:"cache"`
 	Telemetry Telemetry `yaml:"telemetry"`
 	Log       Log       `yaml:"log"`
 }
@@ -58,6 +59,13 @@ type Scheduler struct {
 	Queue        int           `yaml:"queue" flag:"queue" min:"1" max:"100000" doc:"requests that may wait for a slot; more get 429"`
 	QueueTimeout time.Duration `yaml:"queue_timeout" flag:"queue-timeout" min:"10ms" max:"24h" doc:"longest wait for a slot; longer gets 503"`
 	MaxTokens    int           `yaml:"max_tokens" flag:"max-tokens" min:"0" max:"1048576" doc:"tokens of an answer whose request names no limit; 0 is the slot's end"`
+}
+
+// Cache is what is kept of prompts and answers that have been computed.
+type Cache struct {
+	Memory       Bytes `yaml:"memory" flag:"cache-memory" min:"0" max:"4TiB" auto:"an eighth of the memory, at most 2GiB" doc:"bytes that computed prefixes may take; 0 keeps none"`
+	PageTokens   int   `yaml:"page_tokens" flag:"page-tokens" min:"0" max:"4096" doc:"tokens of a page, the unit that prefixes are kept by; 0 is 32, or fewer where one would be larger than 2MiB"`
+	ShareTenants bool  `yaml:"share_tenants" flag:"share-tenants" doc:"let API keys share prefixes: faster, but a key's holder can tell by timing what others have asked"`
 }
 
 // Telemetry is what can be measured from outside. Traces and OTLP metrics follow

@@ -36,6 +36,7 @@ func Default() Config {
 			Queue:        64,
 			QueueTimeout: time.Minute,
 		},
+		Cache:     Cache{Memory: cacheMemory(memory())},
 		Telemetry: Telemetry{Metrics: true},
 		Log:       Log{Format: "text", Level: "info"},
 	}
@@ -71,6 +72,12 @@ func memory() uint64 {
 		total = limit
 	}
 	return total
+}
+
+// cacheMemory is an eighth of the memory in steps of 64 MiB, at most 2 GiB: it is
+// taken as it is used.
+func cacheMemory(total uint64) Bytes {
+	return Bytes(min(total/8, uint64(2*GiB))) / (64 * MiB) * (64 * MiB)
 }
 
 // kvMemory is a quarter of the memory in steps of 64 MiB, at most 2 GiB: it is

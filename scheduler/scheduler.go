@@ -392,11 +392,16 @@ type Stats struct {
 	Queued      int // requests that have not started
 	TokensInUse int // tokens in slots
 	Preemptions int // sequences that lost their slot to others, ever
+
+	Pages cache.Stats // of the host pages; zero without
 }
 
 // Stats counts.
 func (s *Scheduler) Stats() Stats {
 	st := Stats{Waiting: len(s.waiting), Queued: s.queued, Preemptions: s.preemptions}
+	if s.cfg.Pages != nil {
+		st.Pages = s.cfg.Pages.Stats()
+	}
 	for _, q := range s.slots {
 		if q != nil {
 			st.Running++

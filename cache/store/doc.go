@@ -1,2 +1,3 @@
-// Package store is where pages are kept: the policy of the host tier.
+// Package store is where pages are kept: the memory of the host tier, and the policy
+// by which its pages go.
 package store

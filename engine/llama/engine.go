@@ -25,7 +25,7 @@ type Options struct {
 	PassTokens int // tokens a pass; 0: 512
 
 	Slab       []byte // memory for host pages; nil: none
-	PageTokens int    // tokens of a host page; 0: 32
+	PageTokens int    // tokens of a host page; 0: 32, or fewer where one would be larger than 2 MiB
 }
 
 const (
@@ -34,6 +34,7 @@ const (
 	defaultKVBudget   = 2 << 30
 	defaultPassTokens = 512
 	defaultPageTokens = 32
+	maxPageBytes      = 2 << 20
 	// widthStep is what the CPU kernels work in: a pass is rounded up to a multiple.
 	widthStep = 4
 	// minSplitTokens is the least worth having as a slot of its own.
@@ -159,7 +160,7 @@ func (e *Engine) open(o Options, typeK, typeV llama.GGMLType) error {
 	if o.Slab != nil {
 		pageTokens := o.PageTokens
 		if pageTokens == 0 {
-			pageTokens = defaultPageTokens
+			pageTokens = max(1, min(defaultPageTokens, maxPageBytes/max(1, l.TokenBytes)))
 		}
 		if e.unpaged = e.setPages(o.Slab, pageTokens); e.unpaged == nil {
 			e.ledger = engine.NewLedger(e.limits)

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"llamero/cache"
 	"llamero/engine"
 	"llamero/scheduler"
 )
@@ -34,6 +35,12 @@ type Options struct {
 	Calibrate time.Duration // time that New may spend on measuring; 1 s, negative: none
 	Log       *slog.Logger  // nil: slog.Default
 	Observer  Observer
+
+	// Pages is the account of the engine's host pages, which the loop then owns; nil:
+	// prefixes are not kept. Root says below which address a tenant's pages are: those
+	// with the same root share what they compute.
+	Pages *cache.Host
+	Root  func(tenant string) cache.Address
 }
 
 const (
@@ -108,6 +115,9 @@ func New(eng engine.Engine, opt Options) (*Loop, error) {
 	if opt.TargetITL < 0 || opt.Queue < 0 || opt.QueueWait < 0 {
 		return nil, errors.New("loop: the target ITL, the queue and its wait must not be negative")
 	}
+	if opt.Pages != nil && (opt.Root == nil || opt.Pages.Stats().Pages != eng.Limits().Pages || opt.Pages.PageTokens() != eng.Limits().PageTokens) {
+		return nil, errors.New("loop: the account of pages is not that of the engine's, or there is no root")
+	}
 	l := &Loop{
 		eng:     eng,
 		limits:  eng.Limits(),
@@ -120,7 +130,7 @@ func New(eng engine.Engine, opt Options) (*Loop, error) {
 	l.capacity = int64(opt.Queue + l.limits.Slots)
 	l.submit = make(chan submission, l.capacity)
 	l.sched = scheduler.New(scheduler.Config{
-		Limits: l.limits, TargetITL: int64(opt.TargetITL), Queue: int(l.capacity),
+		Limits: l.limits, TargetITL: int64(opt.TargetITL), Queue: int(l.capacity), Pages: opt.Pages,
 	})
 	if err := l.calibrate(); err != nil {
 		return nil, err
@@ -190,6 +200,9 @@ func (l *Loop) Submit(r scheduler.Request, wait time.Duration) (*Stream, error) 
 	}
 	r.ID = scheduler.ID(l.ids.Add(1))
 	r.Choices = max(1, r.Choices)
+	if l.opt.Pages != nil {
+		r.Paged, r.Root = true, l.opt.Root(r.Tenant)
+	}
 	if wait <= 0 {
 		wait = l.opt.QueueWait
 	}
@@ -392,6 +405,7 @@ func (l *Loop) publish() {
 	l.stats.Store(&Stats{
 		Running: st.Running, Decoding: st.Decoding, Waiting: st.Waiting + len(l.submit), Ready: ready,
 		TokensInUse: st.TokensInUse, Preemptions: st.Preemptions, Failures: l.failed, Unread: unread, Costs: l.costs,
+		Pages: st.Pages,
 	})
 }
 
@@ -434,6 +448,7 @@ type Stats struct {
 	Failures         int  // steps that failed, ever
 	Unread           int  // tokens in mailboxes
 	Costs            *Costs
+	Pages            cache.Stats // of the host pages; zero without
 }
 
 // Costs are what the scheduler has learnt that passes take, in nanoseconds.

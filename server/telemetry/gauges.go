@@ -21,6 +21,7 @@ type gauges struct {
 
 	running, waiting, kv, cache, preempted *prometheus.Desc
 	slots, unread, decodeCost, promptCost  *prometheus.Desc
+	pages, evicted                         *prometheus.Desc
 }
 
 func newGauges(alias string, l Loop) *gauges {
@@ -35,6 +36,8 @@ func newGauges(alias string, l Loop) *gauges {
 		cache:      desc(vllm+"cache_config_info", "1; its labels are the KV cache's size: blocks of so many tokens.", "block_size", "num_gpu_blocks"),
 		preempted:  desc(vllm+"num_preemptions_total", "Answers that lost their slot to others, to be computed again."),
 		slots:      desc(own+"slots", "Slots by what they do.", "state"),
+		pages:      desc(own+"cache_pages", "Pages of the prefix cache's memory.", "state"),
+		evicted:    desc(own+"cache_evictions_total", "Pages that went to make room for others."),
 		unread:     desc(own+"mailbox_tokens", "Tokens that have been generated and not yet read by their request's handler."),
 		decodeCost: desc(own+"cost_decode_seconds", "Learnt cost of a decode pass by its rows, at depth 0.", "rows"),
 		promptCost: desc(own+"cost_prompt_token_seconds", "Learnt cost of a prompt's token, at depth 0."),
@@ -42,7 +45,7 @@ func newGauges(alias string, l Loop) *gauges {
 }
 
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{g.running, g.waiting, g.kv, g.cache, g.preempted, g.slots, g.unread, g.decodeCost, g.promptCost} {
+	for _, d := range []*prometheus.Desc{g.running, g.waiting, g.kv, g.cache, g.preempted, g.slots, g.unread, g.decodeCost, g.promptCost, g.pages, g.evicted} {
 		ch <- d
 	}
 }
@@ -55,7 +58,15 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 	gauge(g.running, float64(st.Running))
 	gauge(g.waiting, float64(st.Waiting))
 	gauge(g.kv, float64(st.TokensInUse)/float64(max(1, limits.PoolTokens)))
-	gauge(g.cache, 1, "1", strconv.Itoa(limits.PoolTokens)) // no pages yet: a block is a token
+	// What a router asks is how much of a prompt may be found here: host pages.
+	block, blocks := limits.PageTokens, limits.Pages
+	if blocks == 0 {
+		block, blocks = 1, limits.PoolTokens // nothing is kept: a block is a token
+	}
+	gauge(g.cache, 1, strconv.Itoa(block), strconv.Itoa(blocks))
+	gauge(g.pages, float64(st.Pages.Used), "used")
+	gauge(g.pages, float64(st.Pages.Pages-st.Pages.Used), "free")
+	ch <- prometheus.MustNewConstMetric(g.evicted, prometheus.CounterValue, float64(st.Pages.Evictions))
 	ch <- prometheus.MustNewConstMetric(g.preempted, prometheus.CounterValue, float64(st.Preemptions))
 	gauge(g.slots, float64(st.Decoding), "decode")
 	gauge(g.slots, float64(st.Running-st.Decoding), "prefill")

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
+	"llamero/cache"
 	"llamero/engine"
 	"llamero/scheduler/loop"
 	"llamero/server"
@@ -39,8 +40,9 @@ func busy(t *testing.T) *Telemetry {
 	o, watch := tel.Model("m")
 	watch(snapshot{
 		stats: loop.Stats{Running: 3, Decoding: 2, Waiting: 4, TokensInUse: 250, Preemptions: 5, Unread: 6,
+			Pages: cache.Stats{Pages: 40, Used: 30, Evictions: 9},
 			Costs: &loop.Costs{Decode: []float64{0, 5e6, 8e6, 1e7, 1.1e7, 1.4e7}, PromptToken: 1e6}},
-		limits: engine.Limits{Slots: 8, PoolTokens: 1000},
+		limits: engine.Limits{Slots: 8, PoolTokens: 1000, PageTokens: 32, Pages: 40},
 	})
 	o.Admitted(100, 60)
 	o.Tokens(1, -1)
@@ -102,7 +104,7 @@ func TestPage(t *testing.T) {
 		`vllm:num_requests_running`+m+` 3`,
 		`vllm:num_requests_waiting`+m+` 4`,
 		`vllm:kv_cache_usage_perc`+m+` 0.25`,
-		`vllm:cache_config_info{block_size="1",model_name="m",num_gpu_blocks="1000"} 1`,
+		`vllm:cache_config_info{block_size="32",model_name="m",num_gpu_blocks="40"} 1`,
 		`vllm:num_preemptions_total`+m+` 5`,
 		`vllm:prompt_tokens_total`+m+` 100`,
 		`vllm:generation_tokens_total`+m+` 3`,
@@ -123,6 +125,9 @@ func TestPage(t *testing.T) {
 		`llamero_slots{model_name="m",state="decode"} 2`,
 		`llamero_slots{model_name="m",state="prefill"} 1`,
 		`llamero_slots{model_name="m",state="free"} 5`,
+		`llamero_cache_pages{model_name="m",state="used"} 30`,
+		`llamero_cache_pages{model_name="m",state="free"} 10`,
+		`llamero_cache_evictions_total`+m+` 9`,
 		`llamero_mailbox_tokens`+m+` 6`,
 		`llamero_cost_decode_seconds{model_name="m",rows="1"} 0.005`,
 		`llamero_cost_decode_seconds{model_name="m",rows="4"} 0.011`,
