@@ -31,8 +31,9 @@ type entry struct {
 	address, parent Address
 	tokens          []Token // compared on every hit
 	page            int32
-	kids            int // entries whose parent this is
-	pins            int // of those who must not lose it
+	kids            int  // entries whose parent this is
+	pins            int  // of those who read it
+	held            bool // by the Put that runs
 }
 
 // NewHost returns the account of an empty block of memory.
@@ -92,12 +93,12 @@ func (h *Host) Put(root Address, chain []Address, first int, tokens []Token) []i
 	var held []*entry // nothing of this chain goes for the rest of it
 	defer func() {
 		for _, e := range slices.Backward(held) { // the last one goes first
-			e.pins--
+			e.held = false
 			h.policy.Touch(e.address)
 		}
 	}()
 	hold := func(e *entry) {
-		e.pins++
+		e.held = true
 		held = append(held, e)
 	}
 	parent := root
@@ -145,7 +146,7 @@ func (h *Host) room() (int32, bool) {
 		if !ok {
 			break
 		}
-		if e := h.entries[a]; e.pins > 0 || e.kids > 0 {
+		if e := h.entries[a]; e.held || e.pins > 0 || e.kids > 0 {
 			h.policy.Touch(a) // its turn comes again
 			continue
 		}
@@ -170,6 +171,17 @@ func (h *Host) remove(e *entry) {
 		p.kids--
 	}
 }
+
+// Pin keeps a page, which holds something, where it is until Unpin, and says what it
+// holds.
+func (h *Host) Pin(page int32) (Address, []Token) {
+	e := h.pages[page]
+	e.pins++
+	return e.address, e.tokens
+}
+
+// Unpin lets go of a page that Pin kept.
+func (h *Host) Unpin(page int32) { h.pages[page].pins-- }
 
 // Forget takes pages out, by number, with all that follows them: what was to be
 // written there was not.
@@ -200,8 +212,8 @@ func (h *Host) Check() error {
 		if e.parent.Child(e.tokens) != e.address || len(e.tokens) != h.pageTokens {
 			return fmt.Errorf("cache: %s has other tokens than its address says", e.address)
 		}
-		if e.pins != 0 {
-			return fmt.Errorf("cache: %s is pinned %d times", e.address, e.pins)
+		if e.pins < 0 || e.held {
+			return fmt.Errorf("cache: %s is pinned %d times, held %v", e.address, e.pins, e.held)
 		}
 		kids[e.parent]++
 	}

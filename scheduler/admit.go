@@ -42,6 +42,9 @@ func (b *builder) ready(q *sequence) bool {
 			return false
 		}
 	}
+	if q.fetching {
+		return false
+	}
 	leader, _ := b.s.follows(q)
 	return leader == nil
 }

@@ -91,8 +91,8 @@ func (s *Scheduler) Check() error {
 		}
 	}
 	for a, q := range s.computing {
-		if q.slot == noSlot || q.ended {
-			return fmt.Errorf("page %s is said to be computed by request %d, which has no slot", a, q.req.ID)
+		if q.ended || q.slot == noSlot && !q.fetching {
+			return fmt.Errorf("page %s is said to come from request %d, which neither computes nor fetches", a, q.req.ID)
 		}
 	}
 	if s.cfg.Pages != nil {

@@ -25,6 +25,7 @@ type axes struct {
 	pageTokens int
 	pages      int // 0: none
 	follow     int
+	remote     bool
 	failEvery  uint64
 	cancels    bool
 	stranger   bool
@@ -49,7 +50,7 @@ func randomAxes(r *rand.Rand) axes {
 		layout: []engine.Layout{engine.Split, engine.Unified}[r.IntN(2)],
 		slots:  1 + r.IntN(13), slotTokens: 64 + r.IntN(200), pool: 64 + r.IntN(1200),
 		passTokens: 16 + r.IntN(120), trims: r.IntN(5) > 0, target: int64(5+r.IntN(200)) * 1e6,
-		pageTokens: 1 + r.IntN(20), pages: r.IntN(3) * r.IntN(60), follow: 1 + r.IntN(60),
+		pageTokens: 1 + r.IntN(20), pages: r.IntN(3) * r.IntN(60), follow: 1 + r.IntN(60), remote: r.IntN(2) == 0,
 		failEvery: uint64(r.IntN(3) * (3 + r.IntN(20))), cancels: r.IntN(2) == 0, stranger: r.IntN(2) == 0,
 	}
 }
@@ -72,7 +73,10 @@ func metamorphic(t *testing.T, seed uint64) bool {
 	r := rand.New(rand.NewPCG(seed, 2))
 	a := randomAxes(r)
 	ok := t.Run(fmt.Sprint(seed), func(t *testing.T) {
-		w := newWorld(t, Config{Limits: a.limits(), TargetITL: a.target, Follow: a.follow})
+		w := newWorld(t, Config{Limits: a.limits(), TargetITL: a.target, Follow: a.follow, KeepSaved: a.remote})
+		if a.remote && a.pages > 0 {
+			w.remote = map[cache.Address]any{}
+		}
 		w.f.EOG, w.f.EOGEvery = 7, 20
 		if a.failEvery > 0 {
 			w.f.Fail = func(step uint64, pass int) error {
@@ -105,7 +109,11 @@ func metamorphic(t *testing.T, seed uint64) bool {
 		for added < len(requests) || w.s.Stats().Running+w.s.Stats().Waiting > 0 {
 			for added < len(requests) && r.IntN(3) == 0 {
 				w.add(requests[added])
+				w.look(requests[added].ID)
 				added++
+			}
+			if r.IntN(3) == 0 {
+				w.arrive(r.IntN(20))
 			}
 			if a.cancels && added > 0 && r.IntN(10) == 0 {
 				q := requests[r.IntN(added)]

@@ -75,6 +75,69 @@ func (s *Scheduler) follows(q *sequence) (leader *sequence, common int) {
 	return leader, common
 }
 
+// Fetch returns the pages that a waiting request could begin with and that are not
+// known here, for somebody to look for elsewhere; nil if there is nothing worth it.
+// The request waits until Fetched, and so do others that want the same pages.
+func (s *Scheduler) Fetch(id ID) []cache.Wanted {
+	req := s.requests[id]
+	if req == nil || req.started() {
+		return nil
+	}
+	q := req.sequences[0]
+	n := s.known(q)
+	if leader, _ := s.follows(q); leader != nil || !s.paged(q) || q.scores() {
+		return nil
+	}
+	pt := s.pageTokens()
+	most := min((len(q.tokens)-1)/pt, len(q.chain))
+	if (most-n)*pt < s.cfg.Follow {
+		return nil
+	}
+	var want []cache.Wanted
+	for i := n; i < most; i++ {
+		want = append(want, cache.Wanted{Address: q.chain[i], Tokens: q.tokens[i*pt : (i+1)*pt]})
+		if s.computing[q.chain[i]] == nil {
+			s.computing[q.chain[i]] = q
+		}
+	}
+	q.fetching, q.fetchedFrom = true, n
+	return want
+}
+
+// Fetched ends what Fetch began: so many of the pages, from the first on, have been
+// found. It returns where each is to be written before the next plan runs; -1 needs
+// none. There may be fewer, for want of memory, or none, if the request has gone.
+func (s *Scheduler) Fetched(id ID, pages int) []int32 {
+	req := s.requests[id]
+	if req == nil || !req.sequences[0].fetching {
+		return nil
+	}
+	q := req.sequences[0]
+	q.fetching = false
+	s.disclaim(q, len(q.chain))
+	end := min(q.fetchedFrom+pages, len(q.chain))
+	return s.cfg.Pages.Put(q.req.Root, q.chain[:end], min(q.fetchedFrom, end), q.tokens)
+}
+
+// Saved returns the host pages that have been written since it was last called.
+func (s *Scheduler) Saved() []int32 {
+	pages := s.landed
+	s.landed = nil
+	return pages
+}
+
+// keep notes that the flight's edits are done.
+func (s *Scheduler) keep() {
+	if s.cfg.KeepSaved {
+		for _, p := range s.saved {
+			if p >= 0 {
+				s.landed = append(s.landed, p)
+			}
+		}
+	}
+	s.saved = nil
+}
+
 // restore begins a sequence, whose slot has just been opened, with the pages that
 // are known.
 func (b *builder) restore(q *sequence, slot int32) {

@@ -264,3 +264,56 @@ func TestSmallMemory(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 }
+
+// What one gateway computed, another has from the remote tier; and while one request
+// looks there, others that want the same pages wait for it.
+func TestFetch(t *testing.T) {
+	first, second := newPaged(t, 4, 200, engine.Split), newPaged(t, 4, 200, engine.Split)
+	remote := map[cache.Address]any{}
+	for _, w := range []*pagedWorld{first, second} {
+		w.remote, w.s.cfg.KeepSaved = remote, true
+	}
+	system := prompt(1, 320)
+	r := paged(1, join(system, prompt(2, 24)), 10)
+	first.add(r)
+	first.run()
+	if len(remote) != 344/16+1 { // the prompt's whole pages, and one with the answer's first tokens
+		t.Errorf("%d pages in the remote tier", len(remote))
+	}
+	var all []Request
+	for i := range 3 {
+		all = append(all, paged(ID(i+1), join(system, prompt(uint64(10+i), 24)), 10))
+		second.add(all[i])
+		second.look(all[i].ID)
+	}
+	if len(second.fetches) != 1 || len(second.fetches[0].want) != 21 {
+		t.Fatalf("fetches %+v; one for all", second.fetches)
+	}
+	if second.step() {
+		t.Error("a step ran while all wait for pages")
+	}
+	second.arrive(100)
+	second.run()
+	for _, r := range all {
+		second.expect(r)
+	}
+	if most := 3 * (24 + 10); second.computed > most {
+		t.Errorf("%d tokens computed, at most %d were to be", second.computed, most)
+	}
+	// One that finds nothing, or goes away meanwhile, computes; so do its followers.
+	for _, fate := range []string{"nothing", "gone"} {
+		w := newPaged(t, 4, 200, engine.Split)
+		w.remote = map[cache.Address]any{}
+		for i := range 2 {
+			w.add(all[i])
+			w.look(all[i].ID)
+		}
+		if fate == "gone" {
+			w.take(w.s.Cancel(1, w.now))
+		}
+		w.check()
+		w.arrive(100)
+		w.run()
+		w.expect(all[1])
+	}
+}

@@ -21,6 +21,8 @@ type Config struct {
 	// Pages is the account of the engine's host pages, which the scheduler then owns;
 	// nil: there are none.
 	Pages *cache.Host
+	// KeepSaved remembers what was written to host pages, for Saved.
+	KeepSaved bool
 	// Follow is how many tokens a sequence must hope to be spared to wait for another
 	// that computes them: for less it would lose more than it gains. 0: 128.
 	Follow int
@@ -48,6 +50,7 @@ type Scheduler struct {
 	shapes      []shape       // what its passes are expected to cost by
 	moved       int           // tokens that the flight's edits carry
 	saved       []int32       // host pages that the flight's edits write; none once they have
+	landed      []int32       // host pages that have been written since Saved was called
 	preemptions int
 
 	retired   []retired                   // slots to be published before they are dropped
@@ -171,6 +174,10 @@ func (s *Scheduler) end(events []Event, q *sequence, f Finish, err error, now Ti
 	if q.slot != noSlot {
 		s.vacate(q)
 	} else {
+		if q.fetching {
+			q.fetching = false
+			s.disclaim(q, len(q.chain))
+		}
 		s.waiting = slices.DeleteFunc(s.waiting, func(o *sequence) bool { return o == q })
 	}
 	q.ended = true
@@ -273,13 +280,14 @@ func (b *builder) undoDrops() {
 // Events share the output's memory.
 func (s *Scheduler) Apply(out engine.Output, now Tick) ([]Event, error) {
 	if s.flight != nil && out.Step == s.flight.Step && out.Pass == -1 && len(s.flight.Passes) == 0 {
+		s.keep()
 		s.land()
 		return nil, nil
 	}
 	if s.flight == nil || out.Step != s.flight.Step || out.Pass < 0 || out.Pass >= len(s.flight.Passes) {
 		return nil, fmt.Errorf("scheduler: output of step %d, pass %d, which is not in flight", out.Step, out.Pass)
 	}
-	s.saved = nil
+	s.keep()
 	pass := &s.flight.Passes[out.Pass]
 	if len(out.Rows) != len(pass.Rows) {
 		return nil, fmt.Errorf("scheduler: %d rows of output for a pass of %d", len(out.Rows), len(pass.Rows))

@@ -28,8 +28,11 @@ type sequence struct {
 	ended    bool
 	failures int // steps in a row that failed with it
 
-	chain     []cache.Address // of its pages: the prompt's, then as far as needed
-	published int             // of them, those that were known or saved while it had its slot
+	chain    []cache.Address // of its pages: the prompt's, then as far as needed
+	fetching bool            // somebody looks elsewhere for pages of it
+	// fetchedFrom is the first page that is looked for.
+	fetchedFrom int
+	published   int // of them, those that were known or saved while it had its slot
 }
 
 const noSlot int32 = -1

@@ -25,6 +25,11 @@ type world struct {
 	order  []ID // of first admissions
 	steps  int
 
+	// remote is where pages go that have been saved and where they are looked for, if
+	// not nil; fetches are under way until arrive.
+	remote  map[cache.Address]any
+	fetches []fetch
+
 	onPlan   func(engine.Plan)                  // before it runs
 	onOutput func(*engine.Plan, *engine.Output) // before it is applied
 	onEvents func([]Event)
@@ -98,6 +103,48 @@ func (w *world) take(events []Event) {
 	}
 }
 
+type fetch struct {
+	id   ID
+	want []cache.Wanted
+}
+
+// look begins to look for a request's pages in the remote tier.
+func (w *world) look(id ID) {
+	if w.remote == nil {
+		return
+	}
+	if want := w.s.Fetch(id); want != nil {
+		w.fetches = append(w.fetches, fetch{id, want})
+	}
+}
+
+// arrive ends the first fetch; it finds at most so many pages.
+func (w *world) arrive(most int) {
+	if len(w.fetches) == 0 {
+		return
+	}
+	f := w.fetches[0]
+	w.fetches = w.fetches[1:]
+	n := 0
+	for n < min(most, len(f.want)) && w.remote[f.want[n].Address] != nil {
+		n++
+	}
+	for i, page := range w.s.Fetched(f.id, n) {
+		if page >= 0 {
+			w.f.SetPage(page, w.remote[f.want[i].Address])
+		}
+	}
+}
+
+// publish carries what has been saved to the remote tier.
+func (w *world) publish() {
+	for _, page := range w.s.Saved() {
+		a, _ := w.s.cfg.Pages.Pin(page)
+		w.remote[a] = w.f.Page(page)
+		w.s.cfg.Pages.Unpin(page)
+	}
+}
+
 // step plans and runs one step; it reports whether there was anything to do.
 func (w *world) step() bool {
 	w.t.Helper()
@@ -128,6 +175,7 @@ func (w *world) step() bool {
 		}
 		w.take(w.s.Fail(err, w.now))
 	}
+	w.publish()
 	w.check()
 	return true
 }

@@ -108,6 +108,12 @@ func (f *Fake) Step(ctx context.Context, p engine.Plan, emit func(engine.Output)
 	return nil
 }
 
+// Page is what a host page holds, for SetPage of this fake or another.
+func (f *Fake) Page(page int32) any { return f.pages[page] }
+
+// SetPage fills a host page as if it had been saved here.
+func (f *Fake) SetPage(page int32, holds any) { f.pages[page] = holds.(fakePage) }
+
 // Spoil makes a host page hold something else, as a fault would.
 func (f *Fake) Spoil(page int) { f.pages[page].behind++ }
 
