@@ -133,7 +133,7 @@ func openModel(c configs.Config, lib, path, templateSource string, watch *teleme
 	observer, gauges := watch.Model(alias(c.Model))
 	m.loop, err = loop.New(m.engine, loop.Options{
 		TargetITL: c.Scheduler.TargetITL, Queue: c.Scheduler.Queue, QueueWait: c.Scheduler.QueueTimeout, Log: log,
-		Observer: observer, Pages: pages, Root: root(c.Cache),
+		Observer: observer, Pages: loop.Pages{Host: pages, Root: root(c.Cache)},
 	})
 	if err != nil {
 		return nil, err

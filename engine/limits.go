@@ -37,6 +37,12 @@ type Limits struct {
 	Vocab       int  // tokens are 0 … Vocab-1
 	TokenBytes  int  // KV bytes of one token
 	PageTokens  int  // tokens of a host page
+	PageBytes   int  // bytes of a host page
 	Pages       int  // host pages, numbered from 0; 0: the model cannot be paged, or is not
 	Trims       bool // whether a slot can be cut back (a recurrent model's cannot)
+}
+
+// Page is host page i in the memory that holds all of them, one after the other.
+func (l *Limits) Page(memory []byte, i int32) []byte {
+	return memory[int(i)*l.PageBytes:][:l.PageBytes:l.PageBytes]
 }

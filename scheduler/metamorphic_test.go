@@ -75,7 +75,7 @@ func metamorphic(t *testing.T, seed uint64) bool {
 	ok := t.Run(fmt.Sprint(seed), func(t *testing.T) {
 		w := newWorld(t, Config{Limits: a.limits(), TargetITL: a.target, Follow: a.follow, KeepSaved: a.remote})
 		if a.remote && a.pages > 0 {
-			w.remote = map[cache.Address]any{}
+			w.remote = map[cache.Address][]byte{}
 		}
 		w.f.EOG, w.f.EOGEvery = 7, 20
 		if a.failEvery > 0 {

@@ -228,7 +228,7 @@ func TestSpoiltPagesAreSeen(t *testing.T) {
 	first := paged(1, text, 12)
 	w.add(first)
 	w.run()
-	w.f.Spoil(3)
+	w.page(3)[0]++
 	second := paged(2, text, 12)
 	w.add(second)
 	w.run()
@@ -269,7 +269,7 @@ func TestSmallMemory(t *testing.T) {
 // looks there, others that want the same pages wait for it.
 func TestFetch(t *testing.T) {
 	first, second := newPaged(t, 4, 200, engine.Split), newPaged(t, 4, 200, engine.Split)
-	remote := map[cache.Address]any{}
+	remote := map[cache.Address][]byte{}
 	for _, w := range []*pagedWorld{first, second} {
 		w.remote, w.s.cfg.KeepSaved = remote, true
 	}
@@ -303,7 +303,7 @@ func TestFetch(t *testing.T) {
 	// One that finds nothing, or goes away meanwhile, computes; so do its followers.
 	for _, fate := range []string{"nothing", "gone"} {
 		w := newPaged(t, 4, 200, engine.Split)
-		w.remote = map[cache.Address]any{}
+		w.remote = map[cache.Address][]byte{}
 		for i := range 2 {
 			w.add(all[i])
 			w.look(all[i].ID)

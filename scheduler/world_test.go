@@ -27,7 +27,7 @@ type world struct {
 
 	// remote is where pages go that have been saved and where they are looked for, if
 	// not nil; fetches are under way until arrive.
-	remote  map[cache.Address]any
+	remote  map[cache.Address][]byte
 	fetches []fetch
 
 	onPlan   func(engine.Plan)                  // before it runs
@@ -131,16 +131,21 @@ func (w *world) arrive(most int) {
 	}
 	for i, page := range w.s.Fetched(f.id, n) {
 		if page >= 0 {
-			w.f.SetPage(page, w.remote[f.want[i].Address])
+			copy(w.page(page), w.remote[f.want[i].Address])
 		}
 	}
+}
+
+func (w *world) page(i int32) []byte {
+	l := w.f.Limits()
+	return l.Page(w.f.Memory, i)
 }
 
 // publish carries what has been saved to the remote tier.
 func (w *world) publish() {
 	for _, page := range w.s.Saved() {
 		a, _ := w.s.cfg.Pages.Pin(page)
-		w.remote[a] = w.f.Page(page)
+		w.remote[a] = slices.Clone(w.page(page))
 		w.s.cfg.Pages.Unpin(page)
 	}
 }

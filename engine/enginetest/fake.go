@@ -4,6 +4,7 @@ package enginetest
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"hash/fnv"
 	"slices"
@@ -19,7 +20,11 @@ type Fake struct {
 	limits engine.Limits
 	ledger *engine.Ledger
 	kv     [][]engine.Token // what a slot holds, kept apart from the ledger
-	pages  []fakePage
+
+	// Memory holds the host pages. Like real KV, a page's tokens are worth what they
+	// are only behind the tokens that they were computed behind: it begins with a hash
+	// of those.
+	Memory []byte
 
 	// Cost is the simulated time of a pass in nanoseconds; nil takes a sawtooth of
 	// fours like that of real kernels.
@@ -44,13 +49,6 @@ type Fake struct {
 
 var _ engine.Engine = (*Fake)(nil)
 
-// fakePage is a host page: like real KV, its tokens are worth what they are only
-// behind the tokens that they were computed behind.
-type fakePage struct {
-	behind uint64
-	tokens []engine.Token
-}
-
 // DefaultLimits are of a small engine.
 func DefaultLimits(layout engine.Layout) engine.Limits {
 	l := engine.Limits{
@@ -65,8 +63,9 @@ func DefaultLimits(layout engine.Layout) engine.Limits {
 
 // NewFake returns a fake engine with empty slots.
 func NewFake(l engine.Limits) *Fake {
+	l.PageBytes = 8 + 4*l.PageTokens
 	return &Fake{limits: l, ledger: engine.NewLedger(l), kv: make([][]engine.Token, l.Slots+l.Scratch),
-		pages: make([]fakePage, l.Pages)}
+		Memory: make([]byte, l.Pages*l.PageBytes)}
 }
 
 // Limits implements engine.Engine.
@@ -108,15 +107,6 @@ func (f *Fake) Step(ctx context.Context, p engine.Plan, emit func(engine.Output)
 	return nil
 }
 
-// Page is what a host page holds, for SetPage of this fake or another.
-func (f *Fake) Page(page int32) any { return f.pages[page] }
-
-// SetPage fills a host page as if it had been saved here.
-func (f *Fake) SetPage(page int32, holds any) { f.pages[page] = holds.(fakePage) }
-
-// Spoil makes a host page hold something else, as a fault would.
-func (f *Fake) Spoil(page int) { f.pages[page].behind++ }
-
 // fail asks Fail, and leaves nothing that anybody could go on with, except by
 // dropping it.
 func (f *Fake) fail(step uint64, pass int) error {
@@ -150,9 +140,10 @@ func (f *Fake) edit(e engine.Edit) error {
 	case engine.EditRestore:
 		kv := f.kv[e.Slot]
 		for _, p := range e.Pages {
-			page := &f.pages[p]
-			right := page.behind == hash(kv)
-			for _, t := range page.tokens {
+			page := f.limits.Page(f.Memory, p)
+			right := binary.LittleEndian.Uint64(page) == hash(kv)
+			for i := range f.limits.PageTokens {
+				t := engine.Token(binary.LittleEndian.Uint32(page[8+4*i:]))
 				if !right {
 					t = (t + 1) % engine.Token(f.limits.Vocab) // rubbish, but of the right length
 				}
@@ -165,7 +156,11 @@ func (f *Fake) edit(e engine.Edit) error {
 		for i, p := range e.Pages {
 			if p >= 0 {
 				at := (int(e.First) + i) * f.limits.PageTokens
-				f.pages[p] = fakePage{hash(f.kv[e.Slot][:at]), slices.Clone(f.kv[e.Slot][at : at+f.limits.PageTokens])}
+				page := f.limits.Page(f.Memory, p)
+				binary.LittleEndian.PutUint64(page, hash(f.kv[e.Slot][:at]))
+				for j, t := range f.kv[e.Slot][at : at+f.limits.PageTokens] {
+					binary.LittleEndian.PutUint32(page[8+4*j:], uint32(t))
+				}
 				f.Saved += f.limits.PageTokens
 			}
 		}

@@ -56,10 +56,9 @@ type Engine struct {
 	mem   llama.Memory
 	batch llama.Batch
 
-	form      *stateForm // nil: no pages
-	slab      []byte
-	pageBytes int
-	unpaged   error // why there are no pages, where some were asked for
+	form    *stateForm // nil: no pages
+	slab    []byte
+	unpaged error // why there are no pages, where some were asked for
 
 	state     []byte      // of a sequence, on its way
 	assembled []int32     // the pages that state was put together from; nil: it was not

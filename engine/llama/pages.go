@@ -40,10 +40,10 @@ func (e *Engine) setPages(slab []byte, pageTokens int) error {
 	if pages < 2 {
 		return fmt.Errorf("%d MiB of memory hold %d pages of %d KiB", len(slab)>>20, pages, pageBytes>>10)
 	}
-	e.slab, e.pageBytes = slab[:pages*pageBytes], pageBytes
-	e.limits.PageTokens, e.limits.Pages = pageTokens, pages
+	e.slab = slab[:pages*pageBytes]
+	e.limits.PageTokens, e.limits.PageBytes, e.limits.Pages = pageTokens, pageBytes, pages
 	if err := e.proof(tokens, state, logits); err != nil {
-		e.limits.PageTokens, e.limits.Pages = 0, 0
+		e.limits.PageTokens, e.limits.PageBytes, e.limits.Pages = 0, 0, 0
 		return err
 	}
 	return nil
@@ -119,7 +119,7 @@ func (e *Engine) proof(tokens []engine.Token, state []byte, logits []float32) er
 }
 
 // page is a host page's memory.
-func (e *Engine) page(i int32) []byte { return e.slab[int(i)*e.pageBytes:][:e.pageBytes] }
+func (e *Engine) page(i int32) []byte { return e.limits.Page(e.slab, i) }
 
 // read returns a slot's state, in memory that the next read or restore takes.
 func (e *Engine) read(slot int32) ([]byte, error) {

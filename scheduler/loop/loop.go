@@ -36,11 +36,7 @@ type Options struct {
 	Log       *slog.Logger  // nil: slog.Default
 	Observer  Observer
 
-	// Pages is the account of the engine's host pages, which the loop then owns; nil:
-	// prefixes are not kept. Root says below which address a tenant's pages are: those
-	// with the same root share what they compute.
-	Pages *cache.Host
-	Root  func(tenant string) cache.Address
+	Pages Pages
 }
 
 const (
@@ -72,10 +68,16 @@ type Loop struct {
 
 	mu       sync.Mutex
 	cancels  []cancellation
+	arrivals []arrival // from the remote tier
+	released []int32   // host pages that it has read
 	draining bool
 	closing  bool
 
 	stopped chan struct{} // closed when the goroutine has ended
+
+	fetches     sync.WaitGroup  // goroutines that ask the remote tier
+	fetchCtx    context.Context // ends with the loop
+	stopFetches context.CancelFunc
 
 	// The goroutine's own.
 	sched    *scheduler.Scheduler
@@ -115,8 +117,8 @@ func New(eng engine.Engine, opt Options) (*Loop, error) {
 	if opt.TargetITL < 0 || opt.Queue < 0 || opt.QueueWait < 0 {
 		return nil, errors.New("loop: the target ITL, the queue and its wait must not be negative")
 	}
-	if opt.Pages != nil && (opt.Root == nil || opt.Pages.Stats().Pages != eng.Limits().Pages || opt.Pages.PageTokens() != eng.Limits().PageTokens) {
-		return nil, errors.New("loop: the account of pages is not that of the engine's, or there is no root")
+	if err := opt.Pages.check(eng.Limits()); err != nil {
+		return nil, err
 	}
 	l := &Loop{
 		eng:     eng,
@@ -127,10 +129,12 @@ func New(eng engine.Engine, opt Options) (*Loop, error) {
 		stopped: make(chan struct{}),
 		streams: make(map[scheduler.ID]*Stream),
 	}
+	l.fetchCtx, l.stopFetches = context.WithCancel(context.Background())
 	l.capacity = int64(opt.Queue + l.limits.Slots)
 	l.submit = make(chan submission, l.capacity)
 	l.sched = scheduler.New(scheduler.Config{
-		Limits: l.limits, TargetITL: int64(opt.TargetITL), Queue: int(l.capacity), Pages: opt.Pages,
+		Limits: l.limits, TargetITL: int64(opt.TargetITL), Queue: int(l.capacity),
+		Pages: opt.Pages.Host, KeepSaved: opt.Pages.Remote != nil,
 	})
 	if err := l.calibrate(); err != nil {
 		return nil, err
@@ -200,8 +204,8 @@ func (l *Loop) Submit(r scheduler.Request, wait time.Duration) (*Stream, error) 
 	}
 	r.ID = scheduler.ID(l.ids.Add(1))
 	r.Choices = max(1, r.Choices)
-	if l.opt.Pages != nil {
-		r.Paged, r.Root = true, l.opt.Root(r.Tenant)
+	if l.opt.Pages.Host != nil {
+		r.Paged, r.Root = true, l.opt.Pages.Root(r.Tenant)
 	}
 	if wait <= 0 {
 		wait = l.opt.QueueWait
@@ -282,6 +286,7 @@ func (l *Loop) step(plan engine.Plan) {
 		err = bad
 	}
 	watch.end(l.sched.Moved(), err)
+	l.share()
 	if err == nil {
 		l.failures = 0
 		return
@@ -328,6 +333,7 @@ func (l *Loop) receive() {
 				continue
 			}
 			l.streams[sub.req.ID] = sub.stream
+			l.fetch(sub.req.ID)
 			continue
 		default:
 		}
@@ -336,7 +342,10 @@ func (l *Loop) receive() {
 	l.mu.Lock()
 	cancels := l.cancels
 	l.cancels = nil
+	arrivals, released := l.arrivals, l.released
+	l.arrivals, l.released = nil, nil
 	l.mu.Unlock()
+	l.settle(arrivals, released)
 	for _, c := range cancels {
 		if c.choice == allChoices {
 			l.deliver(l.sched.Cancel(c.id, l.now()))
@@ -502,5 +511,7 @@ func (l *Loop) Close() error {
 	l.mu.Unlock()
 	l.poke()
 	<-l.stopped
+	l.stopFetches()
+	l.fetches.Wait()
 	return l.eng.Close()
 }

@@ -1,0 +1,107 @@
+package loop
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"llamero/cache"
+	"llamero/engine"
+	"llamero/scheduler"
+)
+
+// Pages say where computed prefixes are kept. The zero value keeps none.
+type Pages struct {
+	// Host is the account of the engine's host pages, which the loop then owns.
+	Host *cache.Host
+	// Root says below which address a tenant's pages are: those with the same root
+	// share what they compute.
+	Root func(tenant string) cache.Address
+
+	// Remote is a tier that other processes share; nil: there is none. Memory is that
+	// of the host pages, see engine.Limits.Page, and Wait how long a request waits for
+	// what Remote has of its prompt; 100 ms.
+	Remote cache.Remote
+	Memory []byte
+	Wait   time.Duration
+}
+
+const defaultWait = 100 * time.Millisecond
+
+func (p *Pages) check(l engine.Limits) error {
+	if p.Host == nil {
+		if p.Remote != nil {
+			return errors.New("loop: a remote tier without host pages")
+		}
+		return nil
+	}
+	if p.Root == nil || p.Host.Stats().Pages != l.Pages || p.Host.PageTokens() != l.PageTokens {
+		return errors.New("loop: the account of pages is not that of the engine's, or there is no root")
+	}
+	if p.Remote != nil && (l.Pages == 0 || len(p.Memory) < l.Pages*l.PageBytes || p.Wait < 0) {
+		return errors.New("loop: a remote tier without the memory of the host pages, or with a negative wait")
+	}
+	if p.Wait == 0 {
+		p.Wait = defaultWait
+	}
+	return nil
+}
+
+// arrival is what the remote tier had for a request.
+type arrival struct {
+	id    scheduler.ID
+	pages [][]byte
+}
+
+// fetch looks for a request's pages in the remote tier, if that is worth it. It does
+// not wait: the request does.
+func (l *Loop) fetch(id scheduler.ID) {
+	p := &l.opt.Pages
+	if p.Remote == nil {
+		return
+	}
+	want := l.sched.Fetch(id)
+	if want == nil {
+		return
+	}
+	l.fetches.Go(func() {
+		ctx, cancel := context.WithTimeout(l.fetchCtx, p.Wait)
+		defer cancel()
+		start := time.Now()
+		pages, err := p.Remote.Get(ctx, want)
+		if err != nil {
+			l.opt.Log.Debug("remote pages", "wanted", len(want), "got", len(pages), "took", time.Since(start), "error", err)
+		}
+		l.mu.Lock()
+		l.arrivals = append(l.arrivals, arrival{id, pages})
+		l.mu.Unlock()
+		l.poke()
+	})
+}
+
+// settle takes what has come from the remote tier into host pages, and lets go of
+// those that it has read. No step runs meanwhile.
+func (l *Loop) settle(arrivals []arrival, released []int32) {
+	for _, p := range released {
+		l.opt.Pages.Host.Unpin(p)
+	}
+	for _, a := range arrivals {
+		for i, p := range l.sched.Fetched(a.id, len(a.pages)) {
+			if p >= 0 && i < len(a.pages) {
+				copy(l.limits.Page(l.opt.Pages.Memory, p), a.pages[i])
+			}
+		}
+	}
+}
+
+// share hands what has been saved to the remote tier.
+func (l *Loop) share() {
+	for _, p := range l.sched.Saved() {
+		a, tokens := l.opt.Pages.Host.Pin(p)
+		l.opt.Pages.Remote.Put(a, tokens, l.limits.Page(l.opt.Pages.Memory, p), func() {
+			l.mu.Lock()
+			l.released = append(l.released, p)
+			l.mu.Unlock()
+		})
+	}
+}
