@@ -29,6 +29,7 @@ type Host struct {
 // entry is a page that the memory holds.
 type entry struct {
 	address, parent Address
+	index           int32   // in its chain
 	tokens          []Token // compared on every hit
 	page            int32
 	kids            int  // entries whose parent this is
@@ -122,7 +123,7 @@ func (h *Host) Put(root Address, chain []Address, first int, tokens []Token) []i
 			if !ok {
 				return out
 			}
-			e = &entry{address: chain[i], parent: parent, tokens: slices.Clone(own), page: page}
+			e = &entry{address: chain[i], parent: parent, index: int32(i), tokens: slices.Clone(own), page: page}
 			h.entries[e.address], h.pages[page] = e, e
 			h.policy.Add(e.address)
 			if before != nil {
@@ -172,12 +173,64 @@ func (h *Host) remove(e *entry) {
 	}
 }
 
+// Entry is what a page of memory holds.
+type Entry struct {
+	Page            int32
+	Index           int32 // in its chain: 0 is a first page
+	Parent, Address Address
+	Tokens          []Token
+}
+
 // Pin keeps a page, which holds something, where it is until Unpin, and says what it
 // holds.
-func (h *Host) Pin(page int32) (Address, []Token) {
+func (h *Host) Pin(page int32) Entry {
 	e := h.pages[page]
 	e.pins++
-	return e.address, e.tokens
+	return Entry{Page: page, Index: e.index, Parent: e.parent, Address: e.address, Tokens: e.tokens}
+}
+
+// Load takes in what the memory of an empty account holds already, the longest
+// unused first. Entries that no first page leads to, or whose address is not that of
+// their tokens, are left out. It returns how many were taken.
+func (h *Host) Load(entries []Entry) int {
+	kids := make(map[Address][]int)
+	var reached []int // their numbers; first pages first, then what follows them
+	for i := range entries {
+		e := &entries[i]
+		switch {
+		case e.Page < 0 || int(e.Page) >= len(h.pages) || h.pages[e.Page] != nil ||
+			len(e.Tokens) != h.pageTokens || e.Parent.Child(e.Tokens) != e.Address:
+		case e.Index == 0:
+			reached = append(reached, i)
+		default:
+			kids[e.Parent] = append(kids[e.Parent], i)
+		}
+	}
+	for n := 0; n < len(reached); n++ {
+		e := &entries[reached[n]]
+		if h.entries[e.Address] != nil || h.pages[e.Page] != nil {
+			continue // twice
+		}
+		own := &entry{address: e.Address, parent: e.Parent, index: e.Index, tokens: slices.Clone(e.Tokens), page: e.Page}
+		h.entries[e.Address], h.pages[e.Page] = own, own
+		if p := h.entries[e.Parent]; e.Index > 0 && p != nil {
+			p.kids++
+		}
+		for _, i := range kids[e.Address] {
+			if entries[i].Index == e.Index+1 {
+				reached = append(reached, i)
+			}
+		}
+	}
+	taken := 0
+	for i := range entries { // in their order of use
+		if e := h.entries[entries[i].Address]; e != nil && e.page == entries[i].Page {
+			h.policy.Add(e.address)
+			taken++
+		}
+	}
+	h.free = slices.DeleteFunc(h.free, func(p int32) bool { return h.pages[p] != nil })
+	return taken
 }
 
 // Unpin lets go of a page that Pin kept.
@@ -215,7 +268,12 @@ func (h *Host) Check() error {
 		if e.pins < 0 || e.held {
 			return fmt.Errorf("cache: %s is pinned %d times, held %v", e.address, e.pins, e.held)
 		}
-		kids[e.parent]++
+		if e.index > 0 {
+			if p := h.entries[e.parent]; p == nil || p.index != e.index-1 {
+				return fmt.Errorf("cache: %s is page %d of a chain that nothing leads to", e.address, e.index)
+			}
+			kids[e.parent]++
+		}
 	}
 	for _, e := range h.entries {
 		if e.kids != kids[e.address] {

@@ -144,8 +144,7 @@ func (w *world) page(i int32) []byte {
 // publish carries what has been saved to the remote tier.
 func (w *world) publish() {
 	for _, page := range w.s.Saved() {
-		a, _ := w.s.cfg.Pages.Pin(page)
-		w.remote[a] = slices.Clone(w.page(page))
+		w.remote[w.s.cfg.Pages.Pin(page).Address] = slices.Clone(w.page(page))
 		w.s.cfg.Pages.Unpin(page)
 	}
 }

@@ -134,7 +134,7 @@ func New(eng engine.Engine, opt Options) (*Loop, error) {
 	l.submit = make(chan submission, l.capacity)
 	l.sched = scheduler.New(scheduler.Config{
 		Limits: l.limits, TargetITL: int64(opt.TargetITL), Queue: int(l.capacity),
-		Pages: opt.Pages.Host, KeepSaved: opt.Pages.Remote != nil,
+		Pages: opt.Pages.Host, KeepSaved: opt.Pages.Remote != nil || opt.Pages.Journal != nil,
 	})
 	if err := l.calibrate(); err != nil {
 		return nil, err
@@ -273,6 +273,11 @@ func (l *Loop) run() {
 // step runs a plan; what each pass gives is delivered while the next one waits.
 func (l *Loop) step(plan engine.Plan) {
 	var bad error
+	for i := range plan.Edits {
+		if e := &plan.Edits[i]; e.Kind == engine.EditSave {
+			l.clear(e.Pages...)
+		}
+	}
 	watch := l.opt.Observer.step(&plan)
 	err := l.eng.Step(context.Background(), plan, func(out engine.Output) {
 		watch.pass(&out, l.sched)
@@ -469,8 +474,11 @@ type Costs struct {
 // Stats returns the latest snapshot; it never waits for a step.
 func (l *Loop) Stats() Stats { return *l.stats.Load() }
 
-// Time is when an event happened.
-func (l *Loop) Time(at scheduler.Tick) time.Time { return l.origin.Add(time.Duration(at)) }
+// Time is when an event happened, by the wall clock as it is now: since the loop
+// began the system may have set it.
+func (l *Loop) Time(at scheduler.Tick) time.Time {
+	return time.Now().Add(time.Duration(at - l.now()))
+}
 
 // drainPoll is how often Drain looks whether all requests have ended.
 const drainPoll = 10 * time.Millisecond

@@ -24,14 +24,27 @@ type Pages struct {
 	Remote cache.Remote
 	Memory []byte
 	Wait   time.Duration
+
+	// Journal writes down what the host pages hold, for a process that comes later;
+	// nil: nobody does.
+	Journal Journal
+}
+
+// Journal is a record of what host pages hold.
+type Journal interface {
+	// Clear says that a page is about to be overwritten.
+	Clear(page int32) error
+	// Put says what a page holds; it does not wait. release is called once the page is
+	// no longer looked at.
+	Put(e cache.Entry, release func())
 }
 
 const defaultWait = 100 * time.Millisecond
 
 func (p *Pages) check(l engine.Limits) error {
 	if p.Host == nil {
-		if p.Remote != nil {
-			return errors.New("loop: a remote tier without host pages")
+		if p.Remote != nil || p.Journal != nil {
+			return errors.New("loop: a remote tier or a journal without host pages")
 		}
 		return nil
 	}
@@ -88,20 +101,53 @@ func (l *Loop) settle(arrivals []arrival, released []int32) {
 	for _, a := range arrivals {
 		for i, p := range l.sched.Fetched(a.id, len(a.pages)) {
 			if p >= 0 && i < len(a.pages) {
+				l.clear(p)
 				copy(l.limits.Page(l.opt.Pages.Memory, p), a.pages[i])
+				l.record(p)
 			}
 		}
 	}
 }
 
-// share hands what has been saved to the remote tier.
+// clear tells the journal of pages that are about to be overwritten. Where it cannot
+// take that down, the page's checksum will tell later.
+func (l *Loop) clear(pages ...int32) {
+	if l.opt.Pages.Journal == nil {
+		return
+	}
+	for _, p := range pages {
+		if p < 0 {
+			continue
+		}
+		if err := l.opt.Pages.Journal.Clear(p); err != nil {
+			l.opt.Log.Debug("the journal of pages", "error", err)
+		}
+	}
+}
+
+// record tells the journal what a page holds.
+func (l *Loop) record(page int32) {
+	if l.opt.Pages.Journal != nil {
+		l.opt.Pages.Journal.Put(l.opt.Pages.Host.Pin(page), l.release(page))
+	}
+}
+
+// release unpins a page, once, from any goroutine.
+func (l *Loop) release(page int32) func() {
+	return func() {
+		l.mu.Lock()
+		l.released = append(l.released, page)
+		l.mu.Unlock()
+	}
+}
+
+// share hands what has been saved to the remote tier and to the journal.
 func (l *Loop) share() {
 	for _, p := range l.sched.Saved() {
-		a, tokens := l.opt.Pages.Host.Pin(p)
-		l.opt.Pages.Remote.Put(a, tokens, l.limits.Page(l.opt.Pages.Memory, p), func() {
-			l.mu.Lock()
-			l.released = append(l.released, p)
-			l.mu.Unlock()
-		})
+		l.record(p)
+		if remote := l.opt.Pages.Remote; remote != nil {
+			e := l.opt.Pages.Host.Pin(p)
+			remote.Put(e.Address, e.Tokens, l.limits.Page(l.opt.Pages.Memory, p), l.release(p))
+		}
 	}
 }

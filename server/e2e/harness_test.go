@@ -82,12 +82,66 @@ func need(t *testing.T, ok bool, what string) {
 	t.Skipf("%s (`make test` brings what is needed)", what)
 }
 
+// process is a program under test that logs JSON lines.
+type process struct {
+	cmd  *exec.Cmd
+	log  *logReader
+	done chan struct{} // closed when it has ended
+}
+
+// launch starts a program with more environment.
+func launch(env []string, name string, args ...string) (*process, error) {
+	p := &process{cmd: exec.Command(name, args...), log: newLogReader(), done: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.Stderr = p.log
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		_ = p.cmd.Wait()
+		close(p.done)
+	}()
+	return p, nil
+}
+
+// kill ends the process whatever it does.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.done
+}
+
+func (p *process) signal(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ended waits for the process and returns how it ended.
+func (p *process) ended(t *testing.T) *os.ProcessState {
+	t.Helper()
+	select {
+	case <-p.done:
+		return p.cmd.ProcessState
+	case <-time.After(stopTimeout):
+		t.Fatalf("%s does not end\n%s", p.cmd.Path, p.log)
+		return nil
+	}
+}
+
+// terminate asks the process to end, which it has to do well.
+func (p *process) terminate(t *testing.T) {
+	t.Helper()
+	p.signal(t, syscall.SIGTERM)
+	if state := p.ended(t); state.ExitCode() != 0 {
+		t.Fatalf("%s: %v\n%s", p.cmd.Path, state, p.log)
+	}
+}
+
 // gateway is a running llamero.
 type gateway struct {
-	cmd  *exec.Cmd
-	url  string // http://127.0.0.1:port
-	log  *logReader
-	done chan struct{} // closed when the process has ended
+	*process
+	url string // http://127.0.0.1:port
 }
 
 // running returns the gateway that most tests share.
@@ -119,16 +173,11 @@ func own(t *testing.T, env []string, args ...string) *gateway {
 func start(env []string, args ...string) (*gateway, error) {
 	args = append([]string{"serve", "--listen", "127.0.0.1:0", "--lib", shared.lib, "--model", shared.model,
 		"--alias", model, "--log-format", "json"}, args...)
-	g := &gateway{cmd: exec.Command(shared.binary, args...), log: newLogReader(), done: make(chan struct{})}
-	g.cmd.Env = append(os.Environ(), env...)
-	g.cmd.Stderr = g.log
-	if err := g.cmd.Start(); err != nil {
+	p, err := launch(env, shared.binary, args...)
+	if err != nil {
 		return nil, err
 	}
-	go func() {
-		_ = g.cmd.Wait()
-		close(g.done)
-	}()
+	g := &gateway{process: p}
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	line, err := g.log.find(ctx, g.done, "serving")
@@ -153,31 +202,6 @@ func start(env []string, args ...string) (*gateway, error) {
 	}
 	g.kill()
 	return nil, fmt.Errorf("the gateway is not ready in time\n%s", g.log)
-}
-
-// kill ends the process whatever it does.
-func (g *gateway) kill() {
-	_ = g.cmd.Process.Kill()
-	<-g.done
-}
-
-func (g *gateway) signal(t *testing.T, s syscall.Signal) {
-	t.Helper()
-	if err := g.cmd.Process.Signal(s); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// ended waits for the process and returns how it ended.
-func (g *gateway) ended(t *testing.T) *os.ProcessState {
-	t.Helper()
-	select {
-	case <-g.done:
-		return g.cmd.ProcessState
-	case <-time.After(stopTimeout):
-		t.Fatalf("the gateway does not end\n%s", g.log)
-		return nil
-	}
 }
 
 // post sends JSON and returns the answer's status and body.
