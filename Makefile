@@ -1,33 +1,52 @@
 # Llamero. `make help` lists the targets.
 
 # BACKEND chooses the llama.cpp libraries: cpu, cuda, vulkan, metal; empty is the
-# machine's default. ARGS go to `llamero serve`.
+# machine's default. ARGS go to `llamero serve`, or to `llamero bench`; PEER is
+# llama-server's binary, or the URL of any OpenAI-compatible server.
 BACKEND ?=
 ARGS ?=
+PEER ?=
 FUZZTIME ?= 20s
 
 bin      := bin/llamero
 backend  := $(if $(BACKEND),--backend $(BACKEND))
 sources  := $(shell find . -name '*.go' -not -path './.venv/*' -not -path '*/node_modules/*') go.mod go.sum models/lock.json
 venv     := $(CURDIR)/.venv
-# Tests that run the real model: one after the other, since its threads want the cores to themselves.
+# Go modules of their own, so that what they need is not among the gateway's: an
+# OpenTelemetry Collector for the tests, and tests that need others' parsers.
+modules   := deploy/collector deploy/lint
+collector := bin/collector
+# Tests that run the real model: one after the other, since its threads want the cores to themselves, and always, since
+# the binary that they build is not among what the test cache looks at.
 heavy    := ./engine/llama ./server/e2e
 
 .DEFAULT_GOAL := help
-.PHONY: help build run libs model test unit lint vet fuzz deps venv node clean
+.PHONY: help build run files bench bench-peer libs model collector test unit lint vet fuzz deps venv node clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: $(bin) ## build bin/llamero
 
 $(bin): $(sources)
 	go build -trimpath -o $@ .
 
-run: build ## fetch what is missing, build, and serve on 127.0.0.1:8080 (ARGS="--slots 8")
+run: files ## fetch what is missing, build, and serve on 127.0.0.1:8080 (ARGS="--slots 8")
+	@exec $(bin) serve $(backend) $(ARGS)
+
+files: build # what serving needs and the environment does not name
 	@if [ -z "$$LLAMERO_LIB" ]; then $(bin) libs fetch $(backend) >/dev/null; fi
 	@if [ -z "$$LLAMERO_MODEL" ]; then $(bin) models fetch >/dev/null; fi
-	@exec $(bin) serve $(backend) $(ARGS)
+
+# A few minutes on two cores.
+small := --workload single,shared,disjoint,ragged --words 128 --tokens 32 --rounds 3 --raw
+
+bench: files ## measure it against the engine alone, the limit (ARGS="--clients 32 --json r.json")
+	@exec $(bin) bench $(backend) $(small) $(ARGS)
+
+bench-peer: files ## the same beside a peer (PEER=llama-server|URL)
+	@if [ -z "$(PEER)" ]; then echo "bench-peer: PEER=llama-server|URL is wanted" >&2; exit 2; fi
+	@exec $(bin) bench $(backend) $(small) --compare --peer $(PEER) $(ARGS)
 
 libs: build ## fetch llama.cpp's libraries (BACKEND=cpu|cuda|vulkan|metal)
 	$(bin) libs fetch $(backend)
@@ -35,7 +54,12 @@ libs: build ## fetch llama.cpp's libraries (BACKEND=cpu|cuda|vulkan|metal)
 model: build ## fetch the default model
 	$(bin) models fetch
 
-test: deps build venv node lint ## run every test; installs and fetches what they need
+collector: $(collector) ## build bin/collector, an OpenTelemetry Collector for the tests
+
+$(collector): $(wildcard deploy/collector/*.go) deploy/collector/go.mod deploy/collector/go.sum
+	cd deploy/collector && go build -trimpath -o $(CURDIR)/$@ .
+
+test: deps build collector venv node lint ## run every test; installs and fetches what they need
 	@$(bin) libs fetch --backend cpu >/dev/null
 	@if [ "$$(go env GOOS)/$$(go env GOARCH)" = linux/amd64 ]; then $(bin) libs fetch --backend vulkan >/dev/null; fi
 	@$(bin) models fetch >/dev/null
@@ -43,8 +67,10 @@ test: deps build venv node lint ## run every test; installs and fetches what the
 	LLAMERO_LIB="$$($(bin) libs path --backend cpu)" \
 	LLAMERO_LIB_VULKAN="$$($(bin) libs path --backend vulkan 2>/dev/null)" \
 	LLAMERO_MODEL="$$($(bin) models path)" \
-	LLAMERO_TEST_VENV=$(venv)/template LLAMERO_E2E_VENV=$(venv)/e2e \
-	sh -ec 'go test -timeout 10m $$(go list ./... | grep -v -E "/(engine/llama|server/e2e)$$"); go test -p 1 -timeout 15m $(heavy)'
+	LLAMERO_TEST_VENV=$(venv)/template LLAMERO_E2E_VENV=$(venv)/e2e LLAMERO_TEST_COLLECTOR=$(CURDIR)/$(collector) \
+	sh -ec 'go test -timeout 10m $$(go list ./... | grep -v -E "/(engine/llama|server/e2e)$$"); go test -count=1 -p 1 -timeout 15m $(heavy)'
+# What these read is outside their module, where go test's cache does not look.
+	cd deploy/lint && go test -count=1 -timeout 5m ./...
 
 unit: ## run the tests that need neither model nor network
 	go test -timeout 5m $$(go list ./... | grep -v -E "/(engine/llama|server/e2e)$$")
@@ -52,6 +78,9 @@ unit: ## run the tests that need neither model nor network
 lint: vet ## check formatting, go vet, staticcheck
 	@files="$$(gofmt -l $(filter %.go,$(sources)))"; [ -z "$$files" ] || { echo "gofmt wants to change: $$files"; exit 1; }
 	go tool staticcheck ./...
+	@staticcheck="$$(go tool -n staticcheck)"; for dir in $(modules); do \
+		(cd $$dir && go vet ./... && "$$staticcheck" ./...) || exit 1; \
+	done
 
 vet:
 	go vet ./...

@@ -2,7 +2,7 @@
 //
 // This package is the command line and the one place where the parts are wired
 // together: main.go holds the commands, fetch.go those that bring files, serve.go
-// the gateway.
+// the gateway, bench.go what measures it.
 package main
 
 import (
@@ -78,7 +78,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newServe(), newLibs(), newModels(), newVersion())
+	root.AddCommand(newServe(), newBench(), newLibs(), newModels(), newVersion())
 	return root
 }
 

@@ -14,8 +14,6 @@ import (
 	"syscall"
 	"time"
 
-	"llamero/cache"
-	"llamero/cache/store"
 	"llamero/configs"
 	"llamero/engine"
 	"llamero/engine/llama"
@@ -87,6 +85,7 @@ type model struct {
 	tokenizer *llama.Tokenizer
 	loop      *loop.Loop
 	engine    *llama.Engine
+	pages     *pages
 }
 
 // openModel loads a model: tokenizer, template, engine, loop, in the order of what
@@ -112,28 +111,26 @@ func openModel(c configs.Config, lib, path, templateSource string, watch *teleme
 	if err != nil {
 		return nil, fmt.Errorf("%w; --chat-template-file names another", err)
 	}
-	slab, err := store.NewSlab(int64(c.Cache.Memory))
-	if err != nil {
-		return nil, fmt.Errorf("%w; --cache-memory asks for it", err)
+	if m.pages, err = openPages(c.Cache); err != nil {
+		return nil, err
 	}
 	m.engine, err = llama.Open(llama.Options{
 		Lib: lib, Model: path, Layout: layout(c.Engine.Layout),
 		Slots: c.Engine.Slots, SlotTokens: c.Engine.Context, KVBudget: int64(c.Engine.KVMemory),
 		GPULayers: c.Engine.GPULayers, TypeK: c.Engine.TypeK, TypeV: c.Engine.TypeV,
 		Threads: c.Engine.Threads, PassTokens: c.Engine.BatchTokens,
-		Slab: slab, PageTokens: c.Cache.PageTokens,
+		Slab: m.pages.slab, PageTokens: c.Cache.PageTokens,
 	})
 	if err != nil {
 		return nil, err
 	}
-	pages, err := account(m.engine, log)
-	if err != nil {
+	if err := m.pages.attach(c, m.engine, path, log); err != nil {
 		return nil, err
 	}
 	observer, gauges := watch.Model(alias(c.Model))
 	m.loop, err = loop.New(m.engine, loop.Options{
 		TargetITL: c.Scheduler.TargetITL, Queue: c.Scheduler.Queue, QueueWait: c.Scheduler.QueueTimeout, Log: log,
-		Observer: observer, Pages: loop.Pages{Host: pages, Root: root(c.Cache)},
+		Observer: observer, Pages: m.pages.Pages,
 	})
 	if err != nil {
 		return nil, err
@@ -152,40 +149,15 @@ func openModel(c configs.Config, lib, path, templateSource string, watch *teleme
 	return m, nil
 }
 
-// account is what keeps the books of an engine's host pages, nil if it has none.
-func account(e *llama.Engine, log *slog.Logger) (*cache.Host, error) {
-	if err := e.Unpaged(); err != nil {
-		log.Warn("the model is served without a prefix cache", "reason", err)
-	}
-	l := e.Limits()
-	if l.Pages == 0 {
-		return nil, nil
-	}
-	lru, err := store.NewLRU(l.Pages)
-	if err != nil {
-		return nil, err
-	}
-	return cache.NewHost(l.Pages, l.PageTokens, lru), nil
-}
-
-// root keeps tenants' prefixes apart, unless they share them. The pages live in this
-// process and hold one model: nothing else can be mistaken for them.
-func root(c configs.Cache) func(tenant string) cache.Address {
-	shared := cache.Root("shared")
-	return func(tenant string) cache.Address {
-		if c.ShareTenants {
-			return shared
-		}
-		return cache.Root("tenant", tenant)
-	}
-}
-
 // close ends the loop before it frees what the loop uses.
 func (m *model) close() {
 	if m.loop != nil {
 		_ = m.loop.Close() // closes the engine
 	} else if m.engine != nil {
 		_ = m.engine.Close()
+	}
+	if m.pages != nil {
+		_ = m.pages.close()
 	}
 	if m.tokenizer != nil {
 		_ = m.tokenizer.Close()

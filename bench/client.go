@@ -47,11 +47,12 @@ func NewTarget(name, url, model string) *Target {
 // run.
 type Sample struct {
 	Client   int             `json:"client"`
-	Start    time.Duration   `json:"start"`
-	Sent     time.Duration   `json:"sent"`     // the request's last byte was written
-	Answered time.Duration   `json:"answered"` // the answer's first byte came
-	Chunks   []time.Duration `json:"chunks"`   // one for each chunk that carries text
-	End      time.Duration   `json:"end"`
+	Turn     int             `json:"turn"`        // index among the client's requests
+	Start    time.Duration   `json:"start_ns"`    // when the request was due
+	Sent     time.Duration   `json:"sent_ns"`     // the request's last byte was written
+	Answered time.Duration   `json:"answered_ns"` // the answer's first byte came
+	Chunks   []time.Duration `json:"chunks_ns"`   // one for each chunk that carries text
+	End      time.Duration   `json:"end_ns"`
 	Text     string          `json:"text"`
 	Finish   string          `json:"finish"` // finish_reason
 	Prompt   int             `json:"prompt"` // tokens, from usage
@@ -100,9 +101,13 @@ type content struct {
 
 // Do sends one request and reads its answer to the end. Times count from
 // origin. chunk, unless nil, is called as each chunk with text arrives. What
-// goes wrong is in Sample.Err: a failed request is a measurement too.
+// goes wrong is in Sample.Err: a failed request is a measurement too. Whoever calls
+// waits until the request is due.
 func (t *Target) Do(ctx context.Context, origin time.Time, r Request, chunk func()) (s Sample) {
 	s.Start = time.Since(origin)
+	if r.At > 0 {
+		s.Start = r.At
+	}
 	defer func() { s.End = time.Since(origin) }()
 	if err := t.do(ctx, origin, r, chunk, &s); err != nil {
 		s.Err = err.Error()
@@ -133,9 +138,10 @@ func (t *Target) do(ctx context.Context, origin time.Time, r Request, chunk func
 		return fmt.Errorf("make the request: %w", err)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	if t.Key != "" {
-		req.Header.Set("Authorization", "Bearer "+t.Key)
-	}
+	// A server may close a kept-alive connection in the moment in which it is used
+	// again. An empty value is not sent: it tells the transport that it may ask once more.
+	req.Header["Idempotency-Key"] = nil
+	t.authorize(req)
 	resp, err := t.HTTP.Do(req)
 	// An answer can overtake the hook that reports the request as sent.
 	s.Sent, s.Answered = max(s.Start, last(sent)), last(answered)
@@ -152,6 +158,41 @@ func (t *Target) do(ctx context.Context, origin time.Time, r Request, chunk func
 		return s.readWhole(resp.Body)
 	}
 	return s.readStream(resp.Body, origin, chunk)
+}
+
+func (t *Target) authorize(r *http.Request) {
+	if t.Key != "" {
+		r.Header.Set("Authorization", "Bearer "+t.Key)
+	}
+}
+
+// FirstModel asks the server which models it has and returns the first.
+func (t *Target) FirstModel(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, t.URL+"/v1/models", nil)
+	if err != nil {
+		return "", fmt.Errorf("make the request: %w", err)
+	}
+	t.authorize(req)
+	resp, err := t.HTTP.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	var list struct {
+		Data []struct{ ID string }
+	}
+	if resp.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("GET %s: %s", req.URL, resp.Status)
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&list); err != nil {
+		return "", fmt.Errorf("GET %s: %w", req.URL, err)
+	}
+	if len(list.Data) == 0 || list.Data[0].ID == "" {
+		return "", fmt.Errorf("GET %s: it lists no model", req.URL)
+	}
+	return list.Data[0].ID, nil
 }
 
 func (s *Sample) readWhole(r io.Reader) error {

@@ -176,6 +176,31 @@ func TestFailuresAreMeasured(t *testing.T) {
 	})
 }
 
+// A kept-alive connection that the server closes as it is used again is no failure of
+// the request, and its time counts.
+func TestAClosedConnectionIsReplaced(t *testing.T) {
+	var closed atomic.Int64
+	seen := map[string]int{} // requests by connection; one at a time
+	target := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if _, sent := r.Header["Idempotency-Key"]; sent {
+			t.Error("the hint to the transport was sent")
+		}
+		if seen[r.RemoteAddr]++; seen[r.RemoteAddr] > 1 {
+			closed.Add(1)
+			panic(http.ErrAbortHandler)
+		}
+		stream(w, text("a"), "[DONE]")
+	})
+	for range 3 {
+		if s := target.Do(t.Context(), time.Now(), hello, nil); s.Err != "" || s.Text != "a" || s.Reused {
+			t.Errorf("got %+v", s)
+		}
+	}
+	if closed.Load() != 2 {
+		t.Errorf("%d connections were closed, want 2", closed.Load())
+	}
+}
+
 func TestRunSendsAllAtOnceAndKeepsConnections(t *testing.T) {
 	const clients = 8
 	var waiting atomic.Int64

@@ -9,7 +9,7 @@ import (
 type Result struct {
 	Target   string        `json:"target"`
 	Workload string        `json:"workload"`
-	Wall     time.Duration `json:"wall"` // first request's start to last answer's end
+	Wall     time.Duration `json:"wall_ns"` // first request's start to last answer's end
 	Samples  []Sample      `json:"samples"`
 }
 
@@ -21,13 +21,13 @@ type Summary struct {
 	Requests        int           `json:"requests"`
 	Errors          int           `json:"errors"`
 	Reused          int           `json:"reused"` // requests over a kept-alive connection
-	Wall            time.Duration `json:"wall"`
+	Wall            time.Duration `json:"wall_ns"`
 	Prompt          int           `json:"prompt_tokens"`
 	Cached          int           `json:"cached_tokens"`
 	Tokens          int           `json:"tokens"`
 	TokensPerSecond float64       `json:"tokens_per_second"`
-	TTFT            Latency       `json:"ttft"` // start of the request to its first text
-	ITL             Latency       `json:"itl"`  // between neighbouring chunks with text, all streams together
+	TTFT            Latency       `json:"ttft_ns"` // the request's due time to its first text
+	ITL             Latency       `json:"itl_ns"`  // between neighbouring chunks with text, all streams together
 }
 
 // Summary computes the figures of a run.

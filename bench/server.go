@@ -17,6 +17,7 @@ const (
 	startLimit = 2 * time.Minute // from start to ready: a large model on a slow disk
 	stopLimit  = 20 * time.Second
 	readyPoll  = 50 * time.Millisecond
+	deathGrace = time.Second // from a broken connection to the end of the process
 	logTail    = 2 << 10
 )
 
@@ -25,6 +26,7 @@ type Server struct {
 	Name string
 	Argv []string
 	URL  string
+	Log  string // file of what it prints; Stop removes it
 
 	cmd  *exec.Cmd
 	log  *os.File
@@ -34,7 +36,7 @@ type Server struct {
 
 // StartServer starts a program and waits until GET ready answers 200. args gets
 // the address to listen on. The process is asked to stop when ctx ends; what it
-// prints goes to a temporary file, the end of which is part of a start-up error.
+// prints goes to a temporary file, the end of which is part of an error.
 func StartServer(ctx context.Context, name, program string, args func(host, port string) []string, ready string) (*Server, error) {
 	host, port, err := freePort()
 	if err != nil {
@@ -44,7 +46,7 @@ func StartServer(ctx context.Context, name, program string, args func(host, port
 	if err != nil {
 		return nil, fmt.Errorf("log file for %s: %w", name, err)
 	}
-	s := &Server{Name: name, URL: "http://" + net.JoinHostPort(host, port), log: log, done: make(chan struct{})}
+	s := &Server{Name: name, URL: "http://" + net.JoinHostPort(host, port), Log: log.Name(), log: log, done: make(chan struct{})}
 	s.Argv = append([]string{program}, args(host, port)...)
 	s.cmd = exec.CommandContext(ctx, s.Argv[0], s.Argv[1:]...)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
@@ -59,7 +61,7 @@ func StartServer(ctx context.Context, name, program string, args func(host, port
 		close(s.done)
 	}()
 	if err := s.waitReady(ctx, ready); err != nil {
-		err = fmt.Errorf("%s: %w; its last output:\n%s", strings.Join(s.Argv, " "), err, s.tail())
+		err = s.failure(err)
 		s.Stop()
 		return nil, err
 	}
@@ -82,14 +84,41 @@ func (s *Server) waitReady(ctx context.Context, path string) error {
 		select {
 		case <-poll.C:
 		case <-s.done:
-			if s.err == nil {
-				return errors.New("ended before it was ready")
-			}
-			return fmt.Errorf("ended before it was ready: %w", s.err)
+			return fmt.Errorf("ended before it was ready: %w", s.exit())
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// Died returns why a server that should be running is not, nil if it still runs
+// after a time.
+func (s *Server) Died(after time.Duration) error {
+	limit := time.NewTimer(after)
+	defer limit.Stop()
+	select {
+	case <-s.done:
+	case <-limit.C:
+		select {
+		case <-s.done:
+		default:
+			return nil
+		}
+	}
+	return s.failure(fmt.Errorf("it ended: %w", s.exit()))
+}
+
+// exit says how the process has ended.
+func (s *Server) exit() error {
+	if s.err == nil {
+		return errors.New("exit status 0")
+	}
+	return s.err
+}
+
+// failure adds to an error what it is about, and what the process printed last.
+func (s *Server) failure(err error) error {
+	return fmt.Errorf("%s: %w; its last output:\n%s", strings.Join(s.Argv, " "), err, s.tail())
 }
 
 // Stop asks the process to end, kills it if it does not, and removes its log. It
@@ -109,7 +138,7 @@ func (s *Server) Stop() {
 
 func (s *Server) removeLog() {
 	s.log.Close()
-	os.Remove(s.log.Name())
+	os.Remove(s.Log)
 }
 
 // tail returns the end of what the process has printed.

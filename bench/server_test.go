@@ -8,12 +8,15 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"llamero/bench/benchtest"
 )
 
 // childMode makes the test binary a server to be started, or one that fails.
 const childMode = "LLAMERO_BENCH_TEST_CHILD"
 
 func TestMain(m *testing.M) {
+	benchtest.Main(os.Args[1:])
 	switch os.Getenv(childMode) {
 	case "serve":
 		ready := 0
@@ -51,6 +54,9 @@ func TestServerLives(t *testing.T) {
 	}
 	if err == nil {
 		resp.Body.Close()
+	}
+	if err := s.Died(0); err != nil {
+		t.Errorf("it lives, but Died says %v", err)
 	}
 	s.Stop()
 	s.Stop() // again does nothing

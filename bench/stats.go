@@ -66,16 +66,22 @@ func NewSpread(values []float64) Spread {
 	return Spread{Median(values), slices.Min(values), slices.Max(values)}
 }
 
+// Known says whether there were any values.
+func (s Spread) Known() bool { return !math.IsNaN(s.Median) }
+
+// spreadOf is the spread of those values that are numbers.
+func spreadOf(values []float64) Spread {
+	return NewSpread(slices.DeleteFunc(slices.Clone(values), func(x float64) bool { return math.IsNaN(x) || math.IsInf(x, 0) }))
+}
+
 // Ratios divides over by under, round by round, and returns their spread.
 // Rounds that only one of them has, or where under is 0, are left out.
 func Ratios(over, under []float64) Spread {
 	var r []float64
 	for i := range min(len(over), len(under)) {
-		if under[i] != 0 {
-			r = append(r, over[i]/under[i])
-		}
+		r = append(r, over[i]/under[i])
 	}
-	return NewSpread(r)
+	return spreadOf(r)
 }
 
 func (s Spread) String() string {

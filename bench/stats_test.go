@@ -67,7 +67,8 @@ func TestMedianLeavesItsInputAlone(t *testing.T) {
 }
 
 func TestRatios(t *testing.T) {
-	got := Ratios([]float64{2, 6, 1, 9}, []float64{1, 2, 0}) // the third has nothing under it, the fourth no partner
+	// The third has nothing under it, the fourth is not known, the fifth has no partner.
+	got := Ratios([]float64{2, 6, 1, math.NaN(), 9}, []float64{1, 2, 0, 1})
 	if want := (Spread{2.5, 2, 3}); got != want {
 		t.Errorf("got %v, want %v", got, want)
 	}

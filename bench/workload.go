@@ -1,8 +1,11 @@
 package bench
 
 import (
+	"errors"
 	"fmt"
+	"hash/fnv"
 	"slices"
+	"time"
 )
 
 // Message is one turn of a chat.
@@ -17,6 +20,12 @@ type Request struct {
 	Messages  []Message
 	MaxTokens int
 	Whole     bool // not streamed: one JSON answer
+	// Follows continues a conversation: the messages of the client's request before
+	// it, and the server's answer to them, come before Messages.
+	Follows bool
+	// At is when the request is due, counted from the start of the run; its latencies
+	// count from then, however late it is sent. 0: as soon as the client is free.
+	At time.Duration
 }
 
 // Workload is what a run sends. Clients run at once; the requests of one client
@@ -48,37 +57,50 @@ func (w Workload) Keep(fits func(Request) bool) Workload {
 
 // Options size a workload. The same options give the same bytes.
 type Options struct {
-	Seed    uint64
-	Clients int
-	Words   int // of each prompt's long part
-	Tokens  int // to generate for each request
+	Seed    uint64  `json:"seed"`
+	Clients int     `json:"clients"`
+	Words   int     `json:"words"`           // of each prompt's long part
+	Tokens  int     `json:"tokens"`          // to generate for each request
+	Turns   int     `json:"turns,omitempty"` // of each conversation; workload turns
+	Rate    float64 `json:"rate,omitempty"`  // requests a second; workload poisson
 }
 
 // Upper limits of Options: a typing error must not become a run of hours.
 const (
-	MaxClients = 4096
-	MaxWords   = 100_000
-	MaxTokens  = 100_000
+	MaxClients  = 4096
+	MaxWords    = 100_000
+	MaxTokens   = 100_000
+	MaxTurns    = 100
+	MaxRate     = 10_000
+	maxArrivals = time.Hour // from the first request's due time to the last one's
 )
 
-func (o Options) validate() error {
-	switch {
-	case o.Clients < 1 || o.Clients > MaxClients:
-		return fmt.Errorf("clients: %d is not in 1…%d", o.Clients, MaxClients)
-	case o.Words < 1 || o.Words > MaxWords:
-		return fmt.Errorf("words: %d is not in 1…%d", o.Words, MaxWords)
-	case o.Tokens < 1 || o.Tokens > MaxTokens:
-		return fmt.Errorf("tokens: %d is not in 1…%d", o.Tokens, MaxTokens)
+// Check says everything that is wrong with the options for a workload, each
+// problem beginning with the option's name.
+func (o Options) Check(workload string) error {
+	if _, ok := shapes[workload]; !ok {
+		return fmt.Errorf("workload: %q is not one of %v", workload, Names())
 	}
-	return nil
-}
-
-// shapes make the request of client i.
-var shapes = map[string]func(o Options, i int) Request{
-	"single":   disjoint,
-	"disjoint": disjoint,
-	"shared":   shared,
-	"ragged":   ragged,
+	var errs []error
+	between := func(name string, value, most int) {
+		if value < 1 || value > most {
+			errs = append(errs, fmt.Errorf("%s: %d is not in 1…%d", name, value, most))
+		}
+	}
+	between("clients", o.Clients, MaxClients)
+	between("words", o.Words, MaxWords)
+	between("tokens", o.Tokens, MaxTokens)
+	switch workload {
+	case "turns":
+		between("turns", o.Turns, MaxTurns)
+	case "poisson":
+		if !(o.Rate > 0 && o.Rate <= MaxRate) { // NaN fails
+			errs = append(errs, fmt.Errorf("rate: %v is not above 0 and at most %d", o.Rate, MaxRate))
+		} else if float64(o.Clients)/o.Rate > maxArrivals.Seconds() {
+			errs = append(errs, fmt.Errorf("rate: %d requests at %v a second take longer than %s", o.Clients, o.Rate, maxArrivals))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Names lists the workloads that New knows.
@@ -91,59 +113,27 @@ func Names() []string {
 	return names
 }
 
-// New makes a workload by name:
-//
-//   - single: one client, one prompt of its own
-//   - disjoint: each client has a prompt of its own, different from its first word
-//   - shared: one long system prompt, a question of each client's own
-//   - ragged: mixed prompt lengths; of four clients, three end after an eighth
-//     of the tokens
+// About describes a workload in a few words; "" if New does not know it.
+func About(name string) string { return shapes[name].about }
+
+// New makes a workload by name; see About for what each is. No two workloads have
+// a prompt in common: a server must not profit from what another one sent.
 func New(name string, o Options) (Workload, error) {
-	shape, ok := shapes[name]
-	if !ok {
-		return Workload{}, fmt.Errorf("workload %q is not one of %v", name, Names())
-	}
 	if name == "single" {
 		o.Clients = 1
 	}
-	if err := o.validate(); err != nil {
+	if err := o.Check(name); err != nil {
 		return Workload{}, fmt.Errorf("workload %s: %w", name, err)
 	}
+	h := fnv.New64a()
+	h.Write([]byte(name))
+	o.Seed ^= h.Sum64()
 	w := Workload{Name: name, Clients: make([][]Request, o.Clients)}
 	for i := range w.Clients {
-		w.Clients[i] = []Request{shape(o, i)}
+		w.Clients[i] = shapes[name].client(o, i)
+	}
+	if name == "poisson" {
+		w.arrive(o)
 	}
 	return w, nil
-}
-
-func disjoint(o Options, i int) Request {
-	r := rng(o.Seed, i)
-	text := fmt.Sprintf("%d %s\n\n%s", 10_000+r.IntN(90_000), prose(r, o.Words), pick(r, questions))
-	return Request{Messages: []Message{{"user", text}}, MaxTokens: o.Tokens}
-}
-
-// sharedStream keeps the random numbers of the common prompt apart from those
-// of any client.
-const sharedStream = MaxClients
-
-func shared(o Options, i int) Request {
-	r := rng(o.Seed, i)
-	question := fmt.Sprintf("About the %s %s: %s", pick(r, adjectives), pick(r, nouns), pick(r, questions))
-	return Request{
-		Messages:  []Message{{"system", prose(rng(o.Seed, sharedStream), o.Words)}, {"user", question}},
-		MaxTokens: o.Tokens,
-	}
-}
-
-// Stays tells whether client i of a ragged workload writes all its tokens.
-func Stays(i int) bool { return i%4 == 0 }
-
-func ragged(o Options, i int) Request {
-	r := rng(o.Seed, i)
-	o.Words = max(1, o.Words/4+r.IntN(o.Words-o.Words/4))
-	request := disjoint(o, i)
-	if !Stays(i) {
-		request.MaxTokens = max(1, o.Tokens/8)
-	}
-	return request
 }

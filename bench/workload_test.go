@@ -1,12 +1,14 @@
 package bench
 
 import (
+	"math"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
-var someOptions = Options{Seed: 7, Clients: 8, Words: 50, Tokens: 64}
+var someOptions = Options{Seed: 7, Clients: 8, Words: 50, Tokens: 64, Turns: 3, Rate: 2}
 
 func TestWorkloadsAreMadeFromTheSeedAlone(t *testing.T) {
 	for _, name := range Names() {
@@ -23,7 +25,7 @@ func TestWorkloadsAreMadeFromTheSeedAlone(t *testing.T) {
 }
 
 func TestClientsDoNotDependOnTheirNumber(t *testing.T) {
-	for _, name := range []string{"disjoint", "shared", "ragged"} {
+	for _, name := range []string{"disjoint", "shared", "ragged", "copy", "turns", "poisson"} {
 		few := someOptions
 		few.Clients = 3
 		a, b := mustNew(t, name, few), mustNew(t, name, someOptions)
@@ -72,6 +74,69 @@ func TestShapes(t *testing.T) {
 	})
 }
 
+func TestNoTwoWorkloadsShareAPrompt(t *testing.T) {
+	seen := map[string]string{}
+	for _, name := range Names() {
+		for _, c := range mustNew(t, name, someOptions).Clients {
+			// The first words are what a server could find in its cache.
+			m := c[0].Messages[0].Content
+			begin := m[:min(len(m), 120)]
+			if other, ok := seen[begin]; ok && other != name {
+				t.Errorf("%s and %s have a prompt in common: %q", name, other, begin)
+			}
+			seen[begin] = name
+		}
+	}
+}
+
+func TestTurnsFollow(t *testing.T) {
+	for _, c := range mustNew(t, "turns", someOptions).Clients {
+		if len(c) != someOptions.Turns {
+			t.Fatalf("%d turns", len(c))
+		}
+		for k, r := range c {
+			if r.Follows != (k > 0) || len(r.Messages) != 1 || r.Messages[0].Role != "user" {
+				t.Errorf("turn %d: %+v", k, r)
+			}
+		}
+		if first, second := len(c[0].Messages[0].Content), len(c[1].Messages[0].Content); second > first/2 {
+			t.Errorf("later turns are not shorter: %d, %d characters", first, second)
+		}
+	}
+}
+
+func TestArrivals(t *testing.T) {
+	o := someOptions
+	o.Clients, o.Words, o.Rate = 4000, 1, 50
+	var last time.Duration
+	var gaps []float64
+	for i, c := range mustNew(t, "poisson", o).Clients {
+		if c[0].At <= last {
+			t.Fatalf("request %d is due at %s, the one before it at %s", i, c[0].At, last)
+		}
+		gaps = append(gaps, (c[0].At - last).Seconds())
+		last = c[0].At
+	}
+	// Of an exponential distribution the mean is 1/rate, the median that times ln 2,
+	// and e⁻³ of it lies above three means.
+	mean := last.Seconds() / float64(len(gaps))
+	if math.Abs(mean*o.Rate-1) > 0.08 {
+		t.Errorf("mean gap %.4f s at %g a second", mean, o.Rate)
+	}
+	if median := Median(gaps); math.Abs(median*o.Rate/math.Ln2-1) > 0.08 {
+		t.Errorf("median gap %.4f s", median)
+	}
+	long := 0
+	for _, g := range gaps {
+		if g > 3/o.Rate {
+			long++
+		}
+	}
+	if share := float64(long) / float64(len(gaps)); math.Abs(share-math.Exp(-3)) > 0.015 {
+		t.Errorf("%.3f of the gaps are longer than three means", share)
+	}
+}
+
 func TestProseHasItsWords(t *testing.T) {
 	for n := range 25 {
 		if got := len(strings.Fields(prose(rng(1, n), n))); got != n {
@@ -92,6 +157,11 @@ func TestOptionsAreChecked(t *testing.T) {
 		{"too many words", "shared", "words", func(o *Options) { o.Words = MaxWords + 1 }},
 		{"no tokens", "single", "tokens", func(o *Options) { o.Tokens = -1 }},
 		{"too many tokens", "single", "tokens", func(o *Options) { o.Tokens = MaxTokens + 1 }},
+		{"no turns", "turns", "turns", func(o *Options) { o.Turns = 0 }},
+		{"no rate", "poisson", "rate", func(o *Options) { o.Rate = 0 }},
+		{"a rate that is no number", "poisson", "rate", func(o *Options) { o.Rate = math.NaN() }},
+		{"too long", "poisson", "longer than 1h", func(o *Options) { o.Rate = 0.001 }},
+		{"all are named", "poisson", "words: 0 is not in 1…100000\ntokens: 0 is not in 1…100000\nrate", func(o *Options) { o.Words, o.Tokens, o.Rate = 0, 0, -1 }},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -104,7 +174,7 @@ func TestOptionsAreChecked(t *testing.T) {
 	}
 	t.Run("the smallest are taken", func(t *testing.T) {
 		for _, name := range Names() {
-			mustNew(t, name, Options{Clients: 1, Words: 1, Tokens: 1})
+			mustNew(t, name, Options{Clients: 1, Words: 1, Tokens: 1, Turns: 1, Rate: 1})
 		}
 	})
 }

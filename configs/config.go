@@ -63,9 +63,11 @@ type Scheduler struct {
 
 // Cache is what is kept of prompts and answers that have been computed.
 type Cache struct {
-	Memory       Bytes `yaml:"memory" flag:"cache-memory" min:"0" max:"4TiB" auto:"an eighth of the memory, at most 2GiB" doc:"bytes that computed prefixes may take; 0 keeps none"`
-	PageTokens   int   `yaml:"page_tokens" flag:"page-tokens" min:"0" max:"4096" doc:"tokens of a page, the unit that prefixes are kept by; 0 is 32, or fewer where one would be larger than 2MiB"`
-	ShareTenants bool  `yaml:"share_tenants" flag:"share-tenants" doc:"let API keys share prefixes: faster, but a key's holder can tell by timing what others have asked"`
+	Memory       Bytes  `yaml:"memory" flag:"cache-memory" min:"0" max:"4TiB" auto:"an eighth of the memory, at most 2GiB" doc:"bytes that computed prefixes may take; 0 keeps none"`
+	PageTokens   int    `yaml:"page_tokens" flag:"page-tokens" min:"0" max:"4096" doc:"tokens of a page, the unit that prefixes are kept by; 0 is 32, or fewer where one would be larger than 2MiB"`
+	ShareTenants bool   `yaml:"share_tenants" flag:"share-tenants" doc:"let API keys share prefixes: faster, but a key's holder can tell by timing what others have asked"`
+	Dir          string `yaml:"dir" flag:"cache-dir" doc:"folder that keeps the memory of prefixes for a gateway that starts again; empty is none"`
+	KeyFile      string `yaml:"key_file" flag:"cache-key-file" doc:"file with a secret of 16 bytes or more: tenants are told apart by it, and pages in Redis signed"`
 }
 
 // Telemetry is what can be measured from outside. Traces and OTLP metrics follow

@@ -1,9 +1,8 @@
-// Command show prints the tables behind the README's claims about scheduling:
-// each sub-command starts the servers it needs on loopback, drives them with
-// workloads of package bench, and prints what it measured, with the machine, the
-// versions and the command lines.
+// Command show prints the tables behind claims that are not about a workload as a
+// whole: what a step costs after early ends, how fast vanished clients make room, how
+// fast a surplus is refused. Workloads as a whole are `llamero bench`'s.
 //
-//	go run ./bench/show show3 --llamero bin/llamero --peer llama-server --model model.gguf --lib DIR
+//	go run ./bench/show show4 --llamero bin/llamero --peer llama-server --model model.gguf --lib DIR
 package main
 
 import (
@@ -28,8 +27,6 @@ type command struct {
 }
 
 var commands = []command{
-	{"show2", "one stream: milliseconds a token", show2},
-	{"show3", "many streams with long prompts of their own: wall, TTFT, ITL, and the curve over --target-itl", show3},
 	{"show4", "step time after early ends, and of stream counts between the cheap widths", show4},
 	{"show5", "clients that vanish in every state: time until all slots are free", show5},
 	{"show6", "more requests at once than the queue holds: how fast the surplus is refused", show6},

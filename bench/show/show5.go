@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,34 +23,31 @@ const (
 // show5: clients vanish all at once, while the server holds requests in every
 // state, and the time is taken until it holds none.
 func show5(ctx context.Context, c *config) error {
-	if c.clients <= c.slots || c.slots < 4 {
-		return fmt.Errorf("--clients %d must exceed --slots %d, which must be 4 or more", c.clients, c.slots)
+	if c.clients <= c.Slots || c.Slots < 4 {
+		return fmt.Errorf("--clients %d must exceed --slots %d, which must be 4 or more", c.clients, c.Slots)
 	}
 	s, err := startLlamero(ctx, c)
 	if err != nil {
 		return err
 	}
-	if s == nil {
-		return fmt.Errorf("--llamero: the peer does not tell what it holds")
-	}
-	defer s.stop()
-	t := newTable("round\tdecoding\tnot streamed\tprefilling\tqueued\tall free after ms")
+	defer s.Stop()
+	t := bench.NewTable("round", "decoding", "not streamed", "prefilling", "queued", "all free after ms")
 	var times []float64
 	for round := range c.rounds {
-		v := vanishing{subject: s, config: c, seed: c.seed + uint64(round)}
+		v := vanishing{Served: s, config: c, seed: c.seed + uint64(round)}
 		free, err := v.run(ctx)
 		if err != nil {
 			return fmt.Errorf("round %d: %w", round+1, err)
 		}
 		times = append(times, free.Seconds())
-		fmt.Fprintf(t, "%d\t%d\t%d\t%d\t%d\t%s\n", round+1, v.decoding(), v.whole(), v.prefilling(), c.clients-c.slots, ms(free))
+		t.Row(fmt.Sprint(round+1), fmt.Sprint(v.decoding()), fmt.Sprint(v.whole()), fmt.Sprint(v.prefilling()), fmt.Sprint(c.clients-c.Slots), ms(free))
 		// The server must serve on, not only be empty.
-		if err := warm(ctx, []*subject{s}); err != nil {
+		if err := s.Warm(ctx); err != nil {
 			return err
 		}
 	}
-	t.Flush()
-	verdict("seconds until all slots are free", bench.NewSpread(times), freeGoal.Seconds(), true)
+	t.Write(os.Stdout)
+	verdict("seconds until all slots are free", bench.NewSpread(times), freeGoal.Seconds())
 	return nil
 }
 
@@ -57,14 +55,14 @@ func show5(ctx context.Context, c *config) error {
 // answers that are not streamed, a quarter prefills; all other clients wait in
 // the queue. Of those that prefill or wait every second is not streamed.
 type vanishing struct {
-	*subject
+	*bench.Served
 	*config
 	seed uint64
 }
 
-func (v *vanishing) decoding() int   { return v.slots / 2 }
-func (v *vanishing) whole() int      { return v.slots / 4 }
-func (v *vanishing) prefilling() int { return v.slots - v.decoding() - v.whole() }
+func (v *vanishing) decoding() int   { return v.Slots / 2 }
+func (v *vanishing) whole() int      { return v.Slots / 4 }
+func (v *vanishing) prefilling() int { return v.Slots - v.decoding() - v.whole() }
 
 func (v *vanishing) run(ctx context.Context) (time.Duration, error) {
 	short, err := bench.New("disjoint", bench.Options{Seed: v.seed, Clients: v.decoding() + v.whole(), Words: 10, Tokens: v.tokens})
@@ -109,9 +107,9 @@ func (v *vanishing) run(ctx context.Context) (time.Duration, error) {
 	for i, client := range long.Clients {
 		send(client[0], i%2 == 1, &prefills)
 	}
-	queued := v.clients - v.slots
-	if err := v.until(ctx, func(h health) bool { return h.running == v.slots && h.waiting == queued }); err != nil {
-		return 0, fmt.Errorf("%d slots and %d waiting were not reached: %w", v.slots, queued, err)
+	queued := v.clients - v.Slots
+	if err := v.until(ctx, func(h health) bool { return h.running == v.Slots && h.waiting == queued }); err != nil {
+		return 0, fmt.Errorf("%d slots and %d waiting were not reached: %w", v.Slots, queued, err)
 	}
 	if n, m := ended.Load(), prefills.Load(); n > 0 || m > 0 {
 		return 0, fmt.Errorf("too late: %d answers had ended and %d long prompts were prefilled; raise --tokens or --words", n, m)

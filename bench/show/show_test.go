@@ -1,16 +1,27 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"io"
 	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"llamero/bench"
+	"llamero/bench/benchtest"
 )
+
+// TestMain lets the test binary stand in for both servers, so that the commands
+// run as they do in earnest: child processes, flags, ports, sockets.
+func TestMain(m *testing.M) {
+	benchtest.Main(os.Args[1:])
+	os.Exit(m.Run())
+}
 
 // output runs a command as main does and returns what it prints.
 func output(t *testing.T, args ...string) (string, error) {
@@ -41,22 +52,14 @@ func TestCommands(t *testing.T) {
 		args    []string
 		want    []string // patterns
 	}{
-		{"show2", append([]string{"--rounds", "2", "--tokens", "10", "--raw", "2ms"}, both...), []string{
-			`machine: .*cores`, `llamero: fake, version 1`, `llama-server: fake, version 1`, `serve --listen 127\.0\.0\.1:\d+ --model .* --slots 32 --context 2048 --threads 2 --layout auto`,
-			`-np 32 -c 65536 -fa on`, `llama-server +\S+ \(\S+…\S+\) +\d+ +10`, `over the plain loop: .* goal ≤ 1\.03`,
-		}},
-		{"show3", append([]string{"--rounds", "2", "--clients", "4", "--words", "30", "--tokens", "5", "--curve", "50ms,1s"}, both...), []string{
-			`llamero +2 .* 0 +4 of 4\n`, `llama-server +1 .* 0 +\d of 4\n`, `wall, Llamero over llama-server`,
-			`ITL p99, llama-server over Llamero`, `--target-itl 1s`, `(?m)^50ms +\d`, `(?m)^1s +\d`,
-		}},
 		{"show4", append([]string{"--rounds", "1", "--clients", "16", "--words", "8", "--tokens", "48", "--slots", "16"}, both...), []string{
-			`three in four end after 6 of 48`, `among the ended over alone: .*: `, `llama-server +15 +\S`, `Llamero, 15 streams over 16`,
+			`machine: .*cores`, `llamero: fake, version 1`, `-np 16 -c 32768 -fa on`, `three in four end after 6 of 48`, `among the ended over alone: .*: `, `\| llama-server +\| +15 \| +\S`, `Llamero, 15 streams over 16`,
 		}},
 		{"show5", append([]string{"--rounds", "2", "--clients", "40", "--slots", "8", "--words", "20000"}, ours...), []string{
-			`(?m)^2 +4 +2 +2 +32 +\d`, `seconds until all slots are free: .* goal ≤ 1: met`, `--queue 256`,
+			`(?m)^\| 2 +\| +4 \| +2 \| +2 \| +32 \| +\d`, `seconds until all slots are free: .* goal ≤ 1: met`, `--queue 256`,
 		}},
-		{"show6", append([]string{"--clients", "40", "--slots", "4", "--queue", "8"}, ours...), []string{
-			`40 requests at once, 4 slots, a queue of 8`, `(?m)^1 +12 +28 +0 .* 1…1\n`, `refusal p99 in ms`,
+		{"show6", append([]string{"--clients", "40", "--slots", "4", "--queue", "8", "--rounds", "2"}, ours...), []string{
+			`40 requests at once, 4 slots, a queue of 8`, `(?m)^\| 1 +\| +12 \| +28 \| +0 \| .* 1…1 \|$`, `(?m)^\| 2 +\| +12 \| +28 \| `, `refusal p99 in ms at the client`, `refusal p99 in ms in the server: 0\.\d`, `--log-format json`,
 		}},
 	}
 	for _, test := range tests {
@@ -82,14 +85,12 @@ func TestWrongFlags(t *testing.T) {
 	tests := []struct{ name, args, want string }{
 		{"no such command", "show9", flag.ErrHelp.Error()},
 		{"no command", "", flag.ErrHelp.Error()},
-		{"no model", "show2 --llamero " + self, "--model"},
-		{"no server", "show2 --llamero= --model " + self, "--peer"},
-		{"no such file", "show2 --llamero " + self + " --model /nonexistent", "--model: stat"},
-		{"no slots", "show2 --llamero " + self + " --slots 0 --model " + self, "--slots: 0 is not in"},
-		{"all are named", "show6 --llamero " + self + " --rounds 0 --clients -1 --model " + self, "--rounds: 0 is not in 1…100\n--clients"},
-		{"curve", "show3 --curve 1s,fast", `"fast"`},
-		{"curve with a target of hours", "show3 --llamero " + self + " --model " + self + " --curve 1h", "1h0m0s"},
-		{"a leftover argument", "show2 model.gguf", "model.gguf"},
+		{"no model", "show4 --llamero " + self, "--model"},
+		{"no server", "show4 --llamero= --model " + self, "--peer"},
+		{"no such file", "show4 --llamero " + self + " --model /nonexistent", "--model: stat"},
+		{"no slots", "show4 --llamero " + self + " --slots 0 --model " + self, "--slots: 0 is not in"},
+		{"all are named", "show6 --llamero " + self + " --rounds 0 --clients -1 --model " + self, "--rounds: 0 is not in 1…100\n--clients: -1 is not in 1…"},
+		{"a leftover argument", "show4 model.gguf", "model.gguf"},
 		{"show5 needs a queue", "show5 --clients 8 --slots 8 --llamero " + self + " --model " + self, "must exceed"},
 		{"show5 needs Llamero", "show5 --llamero= --peer " + self + " --model " + self, "--llamero"},
 		{"show6 needs Llamero", "show6 --llamero= --peer " + self + " --model " + self, "--llamero"},
@@ -123,10 +124,32 @@ func TestJudge(t *testing.T) {
 
 func TestFailuresAreAnError(t *testing.T) {
 	good, bad := bench.Result{Samples: make([]bench.Sample, 3)}, bench.Result{Samples: []bench.Sample{{Err: "cut"}}}
-	if err := failures([]bench.Result{good}, []bench.Result{good}); err != nil {
+	if err := failures(good, good); err != nil {
 		t.Errorf("no failure, but %v", err)
 	}
-	if err := failures([]bench.Result{good}, []bench.Result{bad, good}); err == nil || !strings.Contains(err.Error(), "1 of 7") {
+	if err := failures(good, bad, good); err == nil || !strings.Contains(err.Error(), "1 of 7") {
 		t.Errorf("got %v, want 1 of 7", err)
+	}
+}
+
+// The log is written behind the answers: what is missing is waited for.
+func TestRefusalsAreReadFromTheLog(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "log")
+	const first = `{"msg":"model loaded"}
+{"msg":"request","status":200,"duration":9}
+not JSON
+{"msg":"request","status":429,"duration":1000}
+{"msg":"request","status":429,"duration":2000}
+{"msg":"request","status":429,"dur`
+	if err := os.WriteFile(name, []byte(first), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := refusals(t.Context(), name, 1, 1); err != nil || !slices.Equal(got, []time.Duration{2000}) {
+		t.Errorf("got %v, %v", got, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := refusals(ctx, name, 2, 1); err == nil || !strings.Contains(err.Error(), "2 of 3") {
+		t.Errorf("half a line is none yet: got %v", err)
 	}
 }

@@ -1,6 +1,8 @@
 package llama
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -181,4 +183,17 @@ func (e *Engine) restore(slot int32, pages []int32) error {
 		e.assembled = slices.Clone(pages)
 	}
 	return e.write(slot, e.state[:e.form.size(n)])
+}
+
+// Form names how a page's bytes are laid out: layers, types, sizes of rows. It is
+// "" without pages.
+func (e *Engine) Form() string {
+	if e.form == nil {
+		return ""
+	}
+	h := sha256.New()
+	for i := range e.form.parts {
+		h.Write(e.form.parts[i].head)
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+
+	"llamero/cache"
+	"llamero/cache/store"
+	"llamero/configs"
+	"llamero/engine/llama"
+	"llamero/models"
+	"llamero/scheduler/loop"
+)
+
+// pages is a served model's prefix cache: its memory, which the engine is opened
+// with, and what is known of it, which the loop is.
+type pages struct {
+	loop.Pages
+	slab []byte
+	key  []byte
+	dir  *store.Dir // nil: the memory is this process's alone
+}
+
+// openPages takes the memory. Without any there is no cache.
+func openPages(c configs.Cache) (p *pages, err error) {
+	p = &pages{}
+	if c.KeyFile != "" {
+		if p.key, err = readKey(c.KeyFile); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case c.Memory == 0:
+	case c.Dir != "":
+		if p.dir, err = store.OpenDir(c.Dir, int64(c.Memory)); err != nil {
+			return nil, fmt.Errorf("%w (--cache-dir)", err)
+		}
+		p.slab = p.dir.Memory()
+	default:
+		if p.slab, err = store.NewSlab(int64(c.Memory)); err != nil {
+			return nil, fmt.Errorf("%w (--cache-memory)", err)
+		}
+	}
+	return p, nil
+}
+
+const minKey, maxKey = 16, 4096 // bytes
+
+func readKey(name string) ([]byte, error) {
+	b, err := os.ReadFile(name)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("the cache's key (--cache-key-file): %w", err)
+	case len(b) < minKey || len(b) > maxKey:
+		return nil, fmt.Errorf("the cache's key %s (--cache-key-file) has %d bytes; %d to %d are wanted", name, len(b), minKey, maxKey)
+	}
+	return b, nil
+}
+
+// attach finds out what the memory holds for an engine that has been opened with it.
+func (p *pages) attach(c configs.Config, e *llama.Engine, model string, log *slog.Logger) error {
+	if err := e.Unpaged(); err != nil {
+		log.Warn("the model is served without a prefix cache", "reason", err)
+	}
+	l := e.Limits()
+	if l.Pages == 0 {
+		return nil
+	}
+	lru, err := store.NewLRU(l.Pages)
+	if err != nil {
+		return err
+	}
+	p.Host = cache.NewHost(l.Pages, l.PageTokens, lru)
+	p.Memory = p.slab
+	identity := cache.Root("this process")
+	if p.dir != nil {
+		// Pages that others wrote: what they are of must be what is served here.
+		digest, err := models.Digest(model)
+		if err != nil {
+			return err
+		}
+		identity = cache.Root("llamero pages 1", digest, "llama.cpp "+models.LlamaCPPVersion(),
+			c.Engine.TypeK, c.Engine.TypeV, e.Form(), strconv.Itoa(l.PageTokens))
+	}
+	p.Root = func(tenant string) cache.Address {
+		if c.Cache.ShareTenants {
+			return cache.Root(string(identity[:]), "shared")
+		}
+		mac := hmac.New(sha256.New, p.key)
+		mac.Write([]byte(tenant))
+		return cache.Root(string(identity[:]), "tenant", string(mac.Sum(nil)))
+	}
+	if p.dir != nil {
+		entries, err := p.dir.Load(identity, l.PageTokens, l.PageBytes, l.Pages)
+		if err != nil {
+			return err
+		}
+		p.Journal = p.dir
+		log.Info("prefix cache", "dir", c.Cache.Dir, "pages found", p.Host.Load(entries), "of", l.Pages)
+	}
+	return nil
+}
+
+// close writes down what is to be kept; the loop has ended.
+func (p *pages) close() error {
+	var errs []error
+	if p.dir != nil {
+		errs = append(errs, p.dir.Close())
+	}
+	return errors.Join(errs...)
+}
