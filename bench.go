@@ -63,7 +63,7 @@ func newBench() *cobra.Command {
 		Example: "  llamero bench --raw\n" +
 			"  llamero bench --peer ./llama-server --raw --workload shared,disjoint --clients 32 --words 700 --json report.json\n" +
 			"  llamero bench --raw --workload disjoint --sweep clients=1,2,4,8,16,32 --sweep words=128,256,512 --plots plots\n" +
-			"  llamero bench --workload disjoint --sweep target-itl=100ms,250ms,400ms,1s\n" +
+			"  llamero bench --workload disjoint --sweep target-itl=100ms,250ms,600ms,1s\n" +
 			"  llamero bench --target http://10.0.0.5:8080 --workload poisson --rate 2 --clients 100",
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {

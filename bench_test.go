@@ -56,10 +56,10 @@ func TestBench(t *testing.T) {
 	}
 	for _, pattern := range []string{
 		`(?m)^machine: .* cores`, `(?m)^llamero: fake, version 1$`, `(?m)^llama-server: fake, version 1$`,
-		`serve --listen \S+ --model \S+tiny.gguf --alias bench --slots 4 --context 512 --threads 3 --lib \S+ --layout auto --target-itl 400ms --queue 64 --queue-timeout 10m0s --kv-memory=64MiB`,
+		`serve --listen \S+ --model \S+tiny.gguf --alias bench --slots 4 --context 512 --threads 3 --lib \S+ --layout auto --target-itl 600ms --queue 64 --queue-timeout 10m0s --kv-memory=64MiB`,
 		`-t 3 -np 4 -c 2048 -fa on --no-mmap`,
 		`(?m)^### turns: `, `10 requests of 20 words and 6 tokens, seed 1, 2 turns, rounds: 2`, `5 requests .*, 500 a second`,
-		`(?m)^\| llamero / llama-server \| \d`, `0 of 2 answers of llamero are llama-server's`, `before the others part: \d+ of \d+, \d+ of \d+\.`,
+		`(?m)^\| llamero / llama-server \| \d`, `0 of 2 answers of llamero are llama-server's`, `The others part after \d+ \(\d+…\d+\) characters of `,
 		`written: \S+workloads.png`, `written: \S+report.json`,
 	} {
 		if !regexp.MustCompile(pattern).MatchString(r.stdout) {

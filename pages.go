@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"strconv"
 
 	"llamero/cache"
@@ -52,12 +51,12 @@ func openPages(c configs.Cache) (p *pages, err error) {
 const minKey, maxKey = 16, 4096 // bytes
 
 func readKey(name string) ([]byte, error) {
-	b, err := os.ReadFile(name)
+	b, err := readLimited(name, maxKey)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("the cache's key (--cache-key-file): %w", err)
 	case len(b) < minKey || len(b) > maxKey:
-		return nil, fmt.Errorf("the cache's key %s (--cache-key-file) has %d bytes; %d to %d are wanted", name, len(b), minKey, maxKey)
+		return nil, fmt.Errorf("the cache's key %s (--cache-key-file) is not of %d to %d bytes", name, minKey, maxKey)
 	}
 	return b, nil
 }

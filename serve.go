@@ -230,12 +230,7 @@ func listen(addr, flag string) (net.Listener, error) {
 }
 
 func readTemplate(name string) (string, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return "", fmt.Errorf("the chat template (--chat-template-file): %w", err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, template.MaxSource+1))
+	b, err := readLimited(name, template.MaxSource)
 	if err != nil {
 		return "", fmt.Errorf("the chat template (--chat-template-file): %w", err)
 	}
@@ -243,6 +238,16 @@ func readTemplate(name string) (string, error) {
 		return "", fmt.Errorf("the chat template %s (--chat-template-file) is empty or larger than %d bytes", name, template.MaxSource)
 	}
 	return string(b), nil
+}
+
+// readLimited reads a file as far as one byte beyond a limit.
+func readLimited(name string, limit int64) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, limit+1))
 }
 
 func layout(name string) engine.Layout {

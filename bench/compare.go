@@ -3,8 +3,6 @@ package bench
 import (
 	"fmt"
 	"io"
-	"slices"
-	"strings"
 	"unicode/utf8"
 )
 
@@ -72,10 +70,9 @@ func (c *Comparison) Write(w io.Writer) {
 	if len(c.Differ) == 0 {
 		return
 	}
-	differ := slices.SortedFunc(slices.Values(c.Differ), func(a, b Difference) int { return a.Prefix - b.Prefix })
-	parts := make([]string, len(differ))
-	for i, d := range differ {
-		parts[i] = fmt.Sprintf("%d of %d", d.Prefix, d.Length)
+	prefixes, lengths := make([]float64, len(c.Differ)), make([]float64, len(c.Differ))
+	for i, d := range c.Differ {
+		prefixes[i], lengths[i] = float64(d.Prefix), float64(d.Length)
 	}
-	fmt.Fprintf(w, "Characters in common before the others part: %s.\n", strings.Join(parts, ", "))
+	fmt.Fprintf(w, "The others part after %s characters of %s, median (least…most).\n", NewSpread(prefixes), NewSpread(lengths))
 }

@@ -174,7 +174,7 @@ func TestCompare(t *testing.T) {
 	}
 	var out bytes.Buffer
 	got.Write(&out)
-	if !strings.Contains(out.String(), "1 of 4 answers") || !strings.Contains(out.String(), "part: 0 of 1, 4 of 7, 4 of 7.") {
+	if !strings.Contains(out.String(), "1 of 4 answers") || !strings.Contains(out.String(), "part after 4 (0…4) characters of 7 (1…7), median") {
 		t.Errorf("got %s", &out)
 	}
 }

@@ -32,7 +32,7 @@ func Default() Config {
 			BatchTokens: 512,
 		},
 		Scheduler: Scheduler{
-			TargetITL:    400 * time.Millisecond,
+			TargetITL:    600 * time.Millisecond,
 			Queue:        64,
 			QueueTimeout: time.Minute,
 		},

@@ -15,13 +15,22 @@ func (b *builder) admit() {
 			return
 		}
 		q := s.next(b.ready)
-		if q == nil || !b.fits(q) {
+		if q == nil || !b.fits(q) || b.carried() {
 			return
 		}
 		s.waiting = slices.DeleteFunc(s.waiting, func(o *sequence) bool { return o == q })
 		b.open(q, int32(slot))
 	}
 }
+
+// carried reports whether the step's edits alone take as long as a chunk may: the
+// rest of those who wait for their pages is restored in the next one.
+func (b *builder) carried() bool {
+	return b.moved > 0 && b.s.costs.move(b.moved) > maxCarry*float64(b.s.cfg.TargetITL)
+}
+
+// maxCarry is the part of the target that copies from and to host pages may take.
+const maxCarry = 0.5
 
 // ready reports whether a waiting sequence should start now. A sibling whose
 // prompt another answer of the same request is computing waits for it, and so does

@@ -9,8 +9,9 @@ import (
 )
 
 const (
-	// chunkAlign is where prompt chunks end if they can: aligned chunks drift less.
-	chunkAlign = tileRows
+	// chunkAlign is where prompt chunks end if they can: aligned chunks drift less. To
+	// align to whole tiles would leave more of a step's time unused than it gains.
+	chunkAlign = 32
 	// chunkLeast is the smallest chunk: what a step always gives to prompts.
 	chunkLeast = 16
 	// freeTarget is the time in nanoseconds that prompt chunks may take while nobody
@@ -21,7 +22,7 @@ const (
 	// otherwise starve.
 	promptShare = 0.5
 	// tailSlack is how far over its time a chunk may go to take a short tail along.
-	tailSlack = 0.05
+	tailSlack = 0.1
 	// maxChunks bounds the prompt passes of a step.
 	maxChunks = 16
 )
@@ -276,20 +277,22 @@ func (b *builder) take(q *sequence, nanos float64, depth, room int, first bool) 
 	}
 	c := b.s.costs.chunkFor(nanos, depth, most)
 	least := min(chunkLeast, most)
-	if c < least {
-		if !first {
-			return 0
-		}
+	switch {
+	case c == gap:
+		return c
+	case !first && c < tileRows:
+		return 0 // what is left of the time is too little to be used well
+	case c < least:
 		c = least
 	}
-	if c == most {
+	if most == gap && gap-c < tileRows && b.s.costs.chunk(gap, depth) <= nanos*(1+tailSlack) {
+		return gap // a tail that small would cost far more in a pass of its own
+	}
+	if c >= tileRows {
+		if end := (q.computed + c) % chunkAlign; c-end >= tileRows {
+			return c - end
+		}
 		return c
-	}
-	if most == gap && gap-c < chunkLeast && b.s.costs.chunk(gap, depth) <= nanos*(1+tailSlack) {
-		return gap // a tail that small would cost a pass of its own
-	}
-	if end := (q.computed + c) % chunkAlign; c-end >= chunkAlign {
-		return c - end
 	}
 	return max(least, c-c%chunkLeast)
 }

@@ -113,7 +113,7 @@ func (w *world) look(id ID) {
 	if w.remote == nil {
 		return
 	}
-	if want := w.s.Fetch(id); want != nil {
+	if want := w.s.Fetch(id, 0); want != nil {
 		w.fetches = append(w.fetches, fetch{id, want})
 	}
 }

@@ -18,9 +18,10 @@ func NewSlab(size int64) ([]byte, error) {
 	if size != int64(int(size)) {
 		return nil, fmt.Errorf("%d bytes of memory: more than this machine can address", size)
 	}
-	b, err := unix.Mmap(-1, 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANON)
+	b, err := unix.Mmap(-1, 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err != nil {
 		return nil, fmt.Errorf("%d MiB of memory for pages: %w", size>>20, err)
 	}
+	hugePages(b)
 	return b, nil
 }

@@ -10,6 +10,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hybridgroup/yzma/pkg/llama"
+
+	"llamero/cache"
+	"llamero/cache/store"
 	"llamero/engine"
 	"llamero/scheduler"
 	"llamero/scheduler/loop"
@@ -75,39 +79,40 @@ func TestSameAsPlainLoop(t *testing.T) {
 	t.Logf("ε = %.3f logits (twice the plain loop's own drift between prompt chunks of 512 and of 64 tokens)", epsilon)
 
 	for _, layout := range []engine.Layout{engine.Split, engine.Unified} {
-		for _, others := range []int{0, 31} {
+		for _, c := range []struct {
+			others int
+			pages  int // 0: none
+			warm   bool
+		}{{0, 0, false}, {31, 0, false}, {0, 1000, true}, {31, 1000, true}, {31, 24, true}} {
+			others := c.others
 			if !show {
+				if c.pages > 0 && (others == 0 || c.pages < 100) {
+					continue // the whole takes a quarter of an hour
+				}
 				others = min(others, 7)
 			}
-			t.Run(fmt.Sprintf("%s/%d others", layout, others), func(t *testing.T) {
-				e, err := Open(Options{Lib: lib, Model: model, Layout: layout, Slots: others + 1, SlotTokens: 1024, Threads: 2})
+			var slab []byte
+			if c.pages > 0 {
+				slab = make([]byte, c.pages*defaultPageTokens*tokenBytes(whole.model, llama.GGMLTypeF16, llama.GGMLTypeF16))
+			}
+			t.Run(fmt.Sprintf("%s/%d others/%d pages", layout, others, c.pages), func(t *testing.T) {
+				e, err := Open(Options{Lib: lib, Model: model, Layout: layout, Slots: others + 1, SlotTokens: 1024, Threads: 2,
+					Slab: slab})
 				if err != nil {
 					t.Fatal(err)
 				}
-				l, err := loop.New(e, loop.Options{})
+				l, err := loop.New(e, loop.Options{Pages: accountFor(t, e)})
 				if err != nil {
 					e.Close()
 					t.Fatal(err)
 				}
 				defer l.Close()
-				// Alone, one after the other; in company, all at once beside others.
-				answers := make([][]engine.Token, prompts)
-				var streams, company []*loop.Stream
-				for i, p := range texts {
-					if others == 0 {
-						answers[i] = collect(t, submit(t, l, p, tokens))
-					} else {
-						streams = append(streams, submit(t, l, p, tokens))
+				answers := ask(t, l, texts, tokens, others)
+				if c.warm {
+					answers = ask(t, l, texts, tokens, others)
+					if st := l.Stats().Pages; c.pages < 100 && st.Evictions == 0 {
+						t.Errorf("nothing had to go: %+v", st)
 					}
-				}
-				for k := range max(0, others+1-prompts) {
-					company = append(company, submit(t, l, texts[(k+3)%prompts], tokens))
-				}
-				for i, s := range streams {
-					answers[i] = collect(t, s)
-				}
-				for _, s := range company {
-					collect(t, s)
 				}
 				same, within, total, worst := 0, 0, 0, 0.0
 				for i, p := range texts {
@@ -173,6 +178,45 @@ func TestSameAsPlainLoop(t *testing.T) {
 			t.Errorf("%s would pass for the same answer in all %d prompts", c.name, prompts)
 		}
 	}
+}
+
+// ask returns the answers to all texts: alone, one after the other; in company, all
+// at once beside others.
+func ask(t *testing.T, l *loop.Loop, texts [][]engine.Token, tokens, others int) [][]engine.Token {
+	t.Helper()
+	answers := make([][]engine.Token, len(texts))
+	var streams, company []*loop.Stream
+	for i, p := range texts {
+		if others == 0 {
+			answers[i] = collect(t, submit(t, l, p, tokens))
+		} else {
+			streams = append(streams, submit(t, l, p, tokens))
+		}
+	}
+	for k := range max(0, others+1-len(texts)) {
+		company = append(company, submit(t, l, texts[(k+3)%len(texts)], tokens))
+	}
+	for i, s := range streams {
+		answers[i] = collect(t, s)
+	}
+	for _, s := range company {
+		collect(t, s)
+	}
+	return answers
+}
+
+// accountFor keeps the books of an engine's pages, if it has any.
+func accountFor(t *testing.T, e *Engine) loop.Pages {
+	t.Helper()
+	l := e.Limits()
+	if l.Pages == 0 {
+		return loop.Pages{}
+	}
+	lru, err := store.NewLRU(l.Pages)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return loop.Pages{Host: cache.NewHost(l.Pages, l.PageTokens, lru), Root: func(tenant string) cache.Address { return cache.Root(tenant) }}
 }
 
 // measureEpsilon compares how far tokens are behind the best one, between two

@@ -2,11 +2,13 @@ package llama
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"slices"
 	"testing"
 	"time"
 
+	"llamero/cache/store"
 	"llamero/engine"
 	"llamero/scheduler/loop"
 )
@@ -162,4 +164,77 @@ func TestShowWidths(t *testing.T) {
 	start = time.Now()
 	d.edit(engine.Edit{Kind: engine.EditMove, Slot: 20, To: 7})
 	t.Logf("move of 1024 tokens: %.1f ms warm", time.Since(start).Seconds()*1e3)
+}
+
+// TestShowPages prints what publishing and restoring a prefix costs, against copying
+// as many bytes in memory.
+func TestShowPages(t *testing.T) {
+	if !show {
+		t.Skip("a measurement: LLAMERO_SHOW=1 runs it")
+	}
+	lib, model := files(t)
+	const tokens = 1024
+	slab, err := store.NewSlab(1 << 30)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, layout := range []engine.Layout{engine.Split, engine.Unified} {
+		e, err := Open(Options{Lib: lib, Model: model, Slots: 32, SlotTokens: 2048, Layout: layout, Threads: 2, Slab: slab})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Unpaged(); err != nil {
+			t.Fatal(err)
+		}
+		d := driver{t: t, e: e}
+		d.open(0, tokens)
+		ids := make([]engine.Token, tokens)
+		for i := range ids {
+			ids[i] = engine.Token(1000 + i*7919%40000)
+		}
+		for at := 0; at < tokens; at += 256 {
+			d.step(engine.Plan{Passes: []engine.Pass{{Kind: engine.PassPrefill, Rows: []engine.Row{{Pos: int32(at), Tokens: ids[at : at+256]}}}}})
+		}
+		n := tokens / e.limits.PageTokens
+		pages := func(first int) []int32 {
+			out := make([]int32, n)
+			for i := range out {
+				out[i] = int32(first + i)
+			}
+			return out
+		}
+		bytes := float64(n * e.limits.PageBytes)
+		timed := func(what string, f func()) {
+			start := time.Now()
+			f()
+			took := time.Since(start)
+			t.Logf("%s, %s: %.1f ms, %.1f GB/s", layout, what, took.Seconds()*1e3, bytes/took.Seconds()/1e9)
+		}
+		for round := range 3 {
+			timed(fmt.Sprintf("publish %d tokens, memory not touched before", tokens), func() {
+				d.edit(engine.Edit{Kind: engine.EditSave, Slot: 0, Pages: pages((round + 1) * n)})
+			})
+			timed("publish, warm", func() { d.edit(engine.Edit{Kind: engine.EditSave, Slot: 0, Pages: pages(n)}) })
+			timed("  of that, reading the slot", func() {
+				if _, err := e.read(0); err != nil {
+					t.Fatal(err)
+				}
+			})
+			slot := round + 1
+			d.open(slot, tokens)
+			timed("restore", func() {
+				d.edit(engine.Edit{Kind: engine.EditRestore, Slot: int32(slot), Tokens: ids, Pages: pages(n)})
+			})
+			d.open(slot+8, tokens)
+			timed("restore the same again", func() {
+				d.edit(engine.Edit{Kind: engine.EditRestore, Slot: int32(slot + 8), Tokens: ids, Pages: pages(n)})
+			})
+			a, b := slab[:int(bytes)], make([]byte, int(bytes))
+			copy(b, a)
+			timed("copy in memory", func() { copy(b, a) })
+		}
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

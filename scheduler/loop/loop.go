@@ -29,7 +29,7 @@ func (e *BusyError) Is(target error) bool { return target == scheduler.ErrQueueF
 
 // Options of a Loop; zero values are defaults.
 type Options struct {
-	TargetITL time.Duration // time that a step may take while requests decode; 400 ms
+	TargetITL time.Duration // time that a step may take while requests decode; 600 ms
 	Queue     int           // requests that may wait; 64
 	QueueWait time.Duration // how long a request waits at most for its slot; 0: no bound
 	Calibrate time.Duration // time that New may spend on measuring; 1 s, negative: none
@@ -40,7 +40,7 @@ type Options struct {
 }
 
 const (
-	defaultTargetITL = 400 * time.Millisecond
+	defaultTargetITL = 600 * time.Millisecond
 	defaultQueue     = 64
 	defaultCalibrate = time.Second
 	minRetryAfter    = time.Second
@@ -75,6 +75,7 @@ type Loop struct {
 
 	stopped chan struct{} // closed when the goroutine has ended
 
+	asking      atomic.Int64    // what asking the remote tier takes on average, ns
 	fetches     sync.WaitGroup  // goroutines that ask the remote tier
 	fetchCtx    context.Context // ends with the loop
 	stopFetches context.CancelFunc

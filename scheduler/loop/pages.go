@@ -73,8 +73,9 @@ func (l *Loop) fetch(id scheduler.ID) {
 	if p.Remote == nil {
 		return
 	}
-	want := l.sched.Fetch(id)
+	want := l.sched.Fetch(id, l.asking.Load())
 	if want == nil {
+		l.asking.Add(-l.asking.Load() / 64) // a tier that was slow once is asked again
 		return
 	}
 	l.fetches.Go(func() {
@@ -82,6 +83,7 @@ func (l *Loop) fetch(id scheduler.ID) {
 		defer cancel()
 		start := time.Now()
 		pages, err := p.Remote.Get(ctx, want)
+		l.asked(time.Since(start))
 		if err != nil {
 			l.opt.Log.Debug("remote pages", "wanted", len(want), "got", len(pages), "took", time.Since(start), "error", err)
 		}
@@ -90,6 +92,15 @@ func (l *Loop) fetch(id scheduler.ID) {
 		l.mu.Unlock()
 		l.poke()
 	})
+}
+
+// asked keeps what asking the remote tier takes.
+func (l *Loop) asked(took time.Duration) {
+	old := l.asking.Load()
+	if old == 0 {
+		old = int64(took)
+	}
+	l.asking.Store(old + (int64(took)-old)/8)
 }
 
 // settle takes what has come from the remote tier into host pages, and lets go of
