@@ -118,8 +118,8 @@ func TestSpanTree(t *testing.T) {
 	}
 	got := attrs(answer)
 	for k, v := range want {
-		if got[k] != v && got[k].Emit() != v.Emit() {
-			t.Errorf("%s: %s, want %s", k, got[k].Emit(), v.Emit())
+		if got[k] != v && got[k].String() != v.String() {
+			t.Errorf("%s: %s, want %s", k, got[k].String(), v.String())
 		}
 	}
 	for k := range got {
