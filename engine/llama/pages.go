@@ -42,12 +42,13 @@ func (e *Engine) setPages(slab []byte, pageTokens int) error {
 	if pages < 2 {
 		return fmt.Errorf("%d MiB of memory hold %d pages of %d KiB", len(slab)>>20, pages, pageBytes>>10)
 	}
-	e.slab = slab[:pages*pageBytes]
+	e.slab = make([]byte, 2*pageBytes) // the experiment's own: the slab may hold pages already
 	e.limits.PageTokens, e.limits.PageBytes, e.limits.Pages = pageTokens, pageBytes, pages
 	if err := e.proof(tokens, state, logits); err != nil {
 		e.limits.PageTokens, e.limits.PageBytes, e.limits.Pages = 0, 0, 0
 		return err
 	}
+	e.slab, e.assembled = slab[:pages*pageBytes], nil
 	return nil
 }
 
