@@ -3,7 +3,6 @@ package main
 import (
 	"crypto/hmac"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -107,9 +106,8 @@ func (p *pages) attach(c configs.Config, e *llama.Engine, model string, log *slo
 
 // close writes down what is to be kept; the loop has ended.
 func (p *pages) close() error {
-	var errs []error
-	if p.dir != nil {
-		errs = append(errs, p.dir.Close())
+	if p.dir == nil {
+		return nil
 	}
-	return errors.Join(errs...)
+	return p.dir.Close()
 }

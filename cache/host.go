@@ -147,11 +147,12 @@ func (h *Host) room() (int32, bool) {
 		if !ok {
 			break
 		}
-		if e := h.entries[a]; e.held || e.pins > 0 || e.kids > 0 {
+		e := h.entries[a]
+		if e.held || e.pins > 0 || e.kids > 0 {
 			h.policy.Touch(a) // its turn comes again
 			continue
 		}
-		h.remove(h.entries[a])
+		h.remove(e)
 		h.evictions++
 	}
 	n := len(h.free)

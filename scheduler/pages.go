@@ -21,7 +21,7 @@ const followTokens = 128
 // retired is a slot that its sequence has left and whose pages are to be published.
 type retired struct {
 	slot   int32
-	q      *sequence
+	root   cache.Address
 	tokens []engine.Token // that the slot holds
 	chain  []cache.Address
 }
@@ -37,38 +37,44 @@ func (s *Scheduler) pageTokens() int {
 // paged reports whether pages concern a sequence at all.
 func (s *Scheduler) paged(q *sequence) bool { return s.cfg.Pages != nil && q.req.Paged }
 
-// known counts the pages that a sequence can begin with. Its last token is always
+// useful returns the pages that a sequence could begin with. Its last token is always
 // computed: logits are not kept.
-func (s *Scheduler) known(q *sequence) int {
+func (s *Scheduler) useful(q *sequence) []cache.Address {
 	if !s.paged(q) || q.scores() {
-		return 0
+		return nil
 	}
-	most := min((len(q.tokens)-1)/s.pageTokens(), len(q.chain))
-	return s.cfg.Pages.Match(q.chain[:most], q.tokens)
+	return q.chain[:min((len(q.tokens)-1)/s.pageTokens(), len(q.chain))]
 }
 
-// extend brings a sequence's chain up to so many of its tokens.
-func (s *Scheduler) extend(q *sequence, tokens int) {
-	q.chain = cache.Chain(q.req.Root, q.chain, q.tokens[:tokens], s.pageTokens())
+// known counts the pages that a sequence can begin with.
+func (s *Scheduler) known(q *sequence) int {
+	chain := s.useful(q)
+	if len(chain) == 0 {
+		return 0
+	}
+	return s.cfg.Pages.Match(chain, q.tokens)
+}
+
+// computed returns the pages of what a sequence has computed.
+func (s *Scheduler) computed(q *sequence) []cache.Address {
+	q.chain = cache.Chain(q.req.Root, q.chain, q.tokens[:q.computed], s.pageTokens())
+	n := q.computed / s.pageTokens()
+	return q.chain[:n:n]
 }
 
 // follows returns the sequence that computes what q wants next, if it is worth
 // waiting for, and how many pages they have in common.
 func (s *Scheduler) follows(q *sequence) (leader *sequence, common int) {
-	if !s.paged(q) || q.scores() {
+	chain, n := s.useful(q), s.known(q)
+	if n == len(chain) {
 		return nil, 0
 	}
-	n := s.known(q)
-	most := min((len(q.tokens)-1)/s.pageTokens(), len(q.chain))
-	if n >= most {
-		return nil, 0
-	}
-	leader = s.computing[q.chain[n]]
+	leader = s.computing[chain[n]]
 	if leader == nil {
 		return nil, 0
 	}
 	common = n
-	for common < most && common < len(leader.chain) && leader.chain[common] == q.chain[common] {
+	for common < min(len(chain), len(leader.chain)) && leader.chain[common] == chain[common] {
 		common++
 	}
 	if (common-n)*s.pageTokens() < s.cfg.Follow {
@@ -87,20 +93,19 @@ func (s *Scheduler) Fetch(id ID, asking int64) []cache.Wanted {
 		return nil
 	}
 	q := req.sequences[0]
-	n := s.known(q)
-	if leader, _ := s.follows(q); leader != nil || !s.paged(q) || q.scores() {
+	if leader, _ := s.follows(q); leader != nil {
 		return nil
 	}
-	pt := s.pageTokens()
-	most := min((len(q.tokens)-1)/pt, len(q.chain))
-	if missing := (most - n) * pt; missing < s.cfg.Follow || s.costs.chunk(missing, n*pt) < float64(asking) {
+	pt, n, chain := s.pageTokens(), s.known(q), s.useful(q)
+	missing := (len(chain) - n) * pt
+	if missing == 0 || missing < s.cfg.Follow || s.costs.chunk(missing, n*pt) < float64(asking) {
 		return nil
 	}
 	var want []cache.Wanted
-	for i := n; i < most; i++ {
-		want = append(want, cache.Wanted{Address: q.chain[i], Tokens: q.tokens[i*pt : (i+1)*pt]})
-		if s.computing[q.chain[i]] == nil {
-			s.computing[q.chain[i]] = q
+	for i := n; i < len(chain); i++ {
+		want = append(want, cache.Wanted{Address: chain[i], Tokens: q.tokens[i*pt : (i+1)*pt]})
+		if s.computing[chain[i]] == nil {
+			s.computing[chain[i]] = q
 		}
 	}
 	q.fetching, q.fetchedFrom = true, n
@@ -182,9 +187,7 @@ func (s *Scheduler) retire(q *sequence) {
 		return
 	}
 	if q.computed/s.pageTokens() > q.published {
-		s.extend(q, q.computed)
-		n := q.computed / s.pageTokens()
-		s.retired = append(s.retired, retired{q.slot, q, q.tokens[:q.computed:q.computed], q.chain[:n:n]})
+		s.retired = append(s.retired, retired{q.slot, q.req.Root, q.tokens[:q.computed:q.computed], s.computed(q)})
 	}
 	s.disclaim(q, len(q.chain))
 }
@@ -196,18 +199,12 @@ func (b *builder) publish() {
 		return
 	}
 	for _, r := range s.retired {
-		b.save(r.slot, r.q.req.Root, r.chain, r.tokens)
+		b.save(r.slot, r.root, r.chain, r.tokens)
 	}
 	s.retired = s.retired[:0]
-	wanted := make(map[*sequence]int)
 	for _, q := range s.waiting {
 		if leader, common := s.follows(q); leader != nil && leader.computed/s.pageTokens() >= common {
-			wanted[leader] = max(wanted[leader], common)
-		}
-	}
-	for _, q := range s.slots {
-		if q != nil && wanted[q] > q.published {
-			b.publishSlot(q)
+			b.publishSlot(leader)
 		}
 	}
 }
@@ -215,18 +212,14 @@ func (b *builder) publish() {
 // publishSlot saves all whole pages of a running sequence.
 func (b *builder) publishSlot(q *sequence) {
 	s := b.s
-	if !s.paged(q) {
+	if !s.paged(q) || q.computed/s.pageTokens() <= q.published {
 		return
 	}
-	n := q.computed / s.pageTokens()
-	if n <= q.published {
-		return
-	}
-	s.extend(q, q.computed)
-	b.save(q.slot, q.req.Root, q.chain[:n], q.tokens[:q.computed])
+	chain := s.computed(q)
+	b.save(q.slot, q.req.Root, chain, q.tokens[:q.computed])
 	// Without room for them they are not there: nobody needs to wait for that.
-	s.disclaim(q, n)
-	q.published = n
+	s.disclaim(q, len(chain))
+	q.published = len(chain)
 }
 
 // save writes what is not known of a chain out of a slot.

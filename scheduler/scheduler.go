@@ -389,7 +389,8 @@ func (s *Scheduler) Expected(pass int) int64 {
 	return int64(s.costs.predict(s.shapes[pass]))
 }
 
-// Moved is how many tokens' KV the latest plan's moves and forks carry.
+// Moved is how many tokens' KV the latest plan's edits copy: moves, forks, and pages
+// read and written.
 func (s *Scheduler) Moved() int { return s.moved }
 
 // Stats are counts for gauges.

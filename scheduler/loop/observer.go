@@ -32,7 +32,7 @@ type Step struct {
 	Took  time.Duration // whole
 	Edits []engine.Edit
 	Edit  time.Duration // of Took: what the edits took
-	Moved int           // tokens that they copied from slot to slot
+	Moved int           // tokens that they copied: from slot to slot, into pages and out of them
 	Err   error
 }
 
@@ -53,12 +53,12 @@ func (o *Observer) step(plan *engine.Plan) stepWatch {
 
 // pass must be called before the scheduler learns from the output.
 func (w *stepWatch) pass(out *engine.Output, s *scheduler.Scheduler) {
-	if w.observer == nil || out.Pass < 0 || out.Pass >= len(w.plan.Passes) {
+	if w.observer == nil {
 		return
 	}
 	w.edit += time.Duration(out.EditNanos)
-	if w.observer.Pass == nil {
-		return
+	if w.observer.Pass == nil || out.Pass < 0 || out.Pass >= len(w.plan.Passes) {
+		return // a plan of edits alone has no pass
 	}
 	pass := &w.plan.Passes[out.Pass]
 	p := Pass{Kind: pass.Kind, Took: time.Duration(out.Nanos), Expected: time.Duration(s.Expected(out.Pass))}

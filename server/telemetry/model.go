@@ -63,7 +63,7 @@ func newModelMetrics(r prometheus.Registerer, alias string) *modelMetrics {
 		step:   histogram(own+"step_seconds", "Time of a step: edits, decode passes, prompt chunks.", betweenBuckets),
 		idle:   counter(own+"idle_rows_total", "Rows that filled a hole between slots or rounded a pass up to a cheaper width."),
 		edits:  map[engine.EditKind]prometheus.Counter{},
-		moved:  counter(own+"moved_tokens_total", "Tokens whose KV was copied from slot to slot."),
+		moved:  counter(own+"moved_tokens_total", "Tokens whose KV was copied: from slot to slot, into pages and out of them."),
 		editing: counter(own+"edit_seconds_total",
 			"Time that edits of slots took: moves, forks, trims, drops."),
 		fails: counter(own+"step_failures_total", "Steps that the engine failed; their requests are computed again."),

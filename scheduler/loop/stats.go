@@ -1,0 +1,54 @@
+package loop
+
+import (
+	"time"
+
+	"llamero/cache"
+)
+
+// Stats is a snapshot for gauges and health checks.
+type Stats struct {
+	Running, Waiting int  // answers with a slot; answers without
+	Decoding         int  // of Running: those whose prompt is computed
+	Ready            bool // engine alive and not draining
+	TokensInUse      int  // KV tokens held by slots
+	Preemptions      int  // answers that lost their slot to others, ever
+	Failures         int  // steps that failed, ever
+	Unread           int  // tokens in mailboxes
+	Costs            *Costs
+	Pages            cache.Stats // of the host pages; zero without
+}
+
+// Costs are what the scheduler has learnt that passes take, in nanoseconds.
+type Costs struct {
+	Decode      []float64 // a decode pass by its rows, at depth 0; index 0 is unused
+	PromptToken float64   // a prompt's token, at depth 0
+}
+
+// Stats returns the latest snapshot; it never waits for a step.
+func (l *Loop) Stats() Stats { return *l.stats.Load() }
+
+// publish makes the state visible to Stats.
+func (l *Loop) publish() {
+	st := l.sched.Stats()
+	l.mu.Lock()
+	ready := !l.draining && !l.closing
+	l.mu.Unlock()
+	unread := 0
+	for _, s := range l.streams {
+		unread += int(s.unread.Load())
+	}
+	if now := time.Now(); now.Sub(l.looked) >= costsPeriod {
+		l.looked = now
+		c := l.sched.Costs()
+		l.costs = &Costs{Decode: c.Widths(), PromptToken: c.ChunkToken()}
+	}
+	l.stats.Store(&Stats{
+		Running: st.Running, Decoding: st.Decoding, Waiting: st.Waiting + len(l.submit), Ready: ready,
+		TokensInUse: st.TokensInUse, Preemptions: st.Preemptions, Failures: l.failed, Unread: unread, Costs: l.costs,
+		Pages: st.Pages,
+	})
+}
+
+// costsPeriod is how old the costs in Stats may be while steps run.
+const costsPeriod = time.Second
