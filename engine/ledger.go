@@ -22,7 +22,7 @@ var ErrNoRoom = errors.New("engine: no room in the KV pool")
 type Ledger struct {
 	limits Limits
 	slots  []Slot
-	used   int // tokens in all slots
+	cells  *Cells
 }
 
 // Slot is the ledger's view of one slot.
@@ -35,7 +35,8 @@ type Slot struct {
 
 // NewLedger returns a ledger of empty slots.
 func NewLedger(l Limits) *Ledger {
-	return &Ledger{limits: l, slots: make([]Slot, l.Slots+l.Scratch)}
+	n := l.Slots + l.Scratch
+	return &Ledger{limits: l, slots: make([]Slot, n), cells: NewCells(l.Layout, n)}
 }
 
 // Slot returns slot i for reading; i must be in range.
@@ -44,8 +45,8 @@ func (l *Ledger) Slot(i int32) *Slot { return &l.slots[i] }
 // Len is the number of slots, scratch slots included.
 func (l *Ledger) Len() int { return len(l.slots) }
 
-// Used is the number of tokens in all slots.
-func (l *Ledger) Used() int { return l.used }
+// Used is how many cells of the pool are in use.
+func (l *Ledger) Used() int { return l.cells.Used() }
 
 func planErr(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrPlan, fmt.Sprintf(format, args...))
@@ -108,9 +109,6 @@ func (l *Ledger) CheckEdit(e Edit) error {
 			if !l.limits.Trims && int(e.Len) < len(s.Tokens) {
 				return planErr("partial fork of slot %d of a model that cannot be trimmed", e.Slot)
 			}
-			if l.used+int(e.Len) > l.limits.PoolTokens {
-				return ErrNoRoom
-			}
 		}
 	case EditRestore:
 		if len(s.Tokens) > 0 || len(e.Tokens) == 0 || len(e.Tokens) > l.limits.SlotTokens {
@@ -125,7 +123,7 @@ func (l *Ledger) CheckEdit(e Edit) error {
 		if err := l.checkTokens(e.Slot, e.Tokens); err != nil {
 			return err
 		}
-		if l.used+len(e.Tokens) > l.limits.PoolTokens {
+		if l.Used()+len(e.Tokens) > l.limits.PoolTokens {
 			return ErrNoRoom
 		}
 	case EditSave:
@@ -161,20 +159,21 @@ func (l *Ledger) Apply(e Edit) {
 	case EditOpen:
 		*s = Slot{Open: true, Prompt: int(e.Len), Sampling: e.Sampling, Tokens: s.Tokens[:0]}
 	case EditTrim:
-		l.used -= len(s.Tokens) - int(e.Len)
+		l.cells.Cut(e.Slot, int(e.Len))
 		s.Tokens = s.Tokens[:e.Len]
 	case EditMove:
+		l.cells.Move(e.Slot, e.To)
 		l.slots[e.To], *s = *s, Slot{Tokens: l.slots[e.To].Tokens[:0]}
 	case EditFork:
 		to := &l.slots[e.To]
 		to.Tokens = append(to.Tokens[:0], s.Tokens[:e.Len]...)
-		l.used += int(e.Len)
+		l.cells.Fork(e.Slot, e.To, int(e.Len))
 	case EditDrop:
-		l.used -= len(s.Tokens)
+		l.cells.Cut(e.Slot, 0)
 		*s = Slot{Tokens: s.Tokens[:0]}
 	case EditRestore:
 		s.Tokens = append(s.Tokens[:0], e.Tokens...)
-		l.used += len(e.Tokens)
+		l.cells.Grow(e.Slot, len(e.Tokens))
 	}
 }
 
@@ -241,7 +240,7 @@ func (l *Ledger) CheckPass(p Pass) error {
 	if outputs > l.limits.PassOutputs {
 		return planErr("a pass of %d outputs; %d fit", outputs, l.limits.PassOutputs)
 	}
-	if l.limits.Layout == Unified && l.used+grown > l.limits.PoolTokens {
+	if l.limits.Layout == Unified && l.Used()+grown > l.limits.PoolTokens {
 		return ErrNoRoom
 	}
 	return nil
@@ -256,6 +255,6 @@ func (l *Ledger) ApplyPass(p Pass) {
 		}
 		s := &l.slots[r.Slot]
 		s.Tokens = append(s.Tokens, r.Tokens...)
-		l.used += len(r.Tokens)
+		l.cells.Grow(r.Slot, len(r.Tokens))
 	}
 }

@@ -25,8 +25,8 @@ const (
 	// EditMove carries a slot's tokens, KV and settings to the empty slot To and
 	// leaves Slot empty.
 	EditMove
-	// EditFork copies the first Len tokens of Slot into slot To, which has been
-	// opened and is empty.
+	// EditFork gives slot To, which has been opened and is empty, the first Len tokens
+	// of Slot: in the split layout as a copy, in the unified one in the same cells.
 	EditFork
 	// EditDrop empties a slot and forgets its settings. Dropping an empty slot is allowed.
 	EditDrop

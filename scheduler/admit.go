@@ -51,11 +51,7 @@ func (b *builder) ready(q *sequence) bool {
 			return false
 		}
 	}
-	if q.fetching {
-		return false
-	}
-	leader, _ := b.s.follows(q)
-	return leader == nil
+	return !q.fetching && !b.s.follows(q)
 }
 
 // forkable: the sequence starts from the bare prompt of a request with siblings.
@@ -72,14 +68,15 @@ func (b *builder) fits(q *sequence) bool {
 	if b.s.cfg.Limits.Layout == engine.Split {
 		return true
 	}
-	used, running := 0, 0
+	need, running := b.s.cells.Used()+len(q.tokens), 0
 	for _, o := range b.s.slots {
 		if o != nil {
-			used += len(o.tokens)
+			need += o.gap()
 			running++
 		}
 	}
-	return running == 0 || used+len(q.tokens)+growth*(running+1) <= b.s.cfg.Limits.PoolTokens
+	_, shared := b.s.donor(q)
+	return running == 0 || need-shared+growth*(running+1) <= b.s.cfg.Limits.PoolTokens
 }
 
 // open puts a sequence into a free slot.
@@ -90,10 +87,9 @@ func (b *builder) open(q *sequence, slot int32) {
 	}
 	b.edit(engine.Edit{Kind: engine.EditOpen, Slot: slot, Len: int32(len(q.req.Prompt)), Sampling: q.sampling()})
 	if from := b.forkSource(q); from != nil {
-		n := len(q.req.Prompt) - 1
-		b.edit(engine.Edit{Kind: engine.EditFork, Slot: from.slot, To: slot, Len: int32(n)})
-		b.moved += from.computed
-		q.computed = n
+		b.fork(from, q, slot, len(q.req.Prompt)-1)
+	} else if from, n := s.source(q); from != nil {
+		b.fork(from, q, slot, n)
 	} else {
 		b.restore(q, slot)
 	}
@@ -126,14 +122,13 @@ func (b *builder) forkSource(q *sequence) *sequence {
 func (b *builder) makeRoom() {
 	s := b.s
 	for {
-		need, decoders := 0, 0
+		// What a prompt has not computed yet waits for room; a decoder needs its token.
+		need, decoders := s.cells.Used(), 0
 		var last *sequence
 		for _, q := range s.slots {
 			if q == nil {
 				continue
 			}
-			// What a prompt has not computed yet waits for room; a decoder needs its token.
-			need += q.computed
 			if q.decodes() {
 				decoders++
 			}

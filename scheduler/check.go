@@ -3,6 +3,8 @@ package scheduler
 import (
 	"fmt"
 	"slices"
+
+	"llamero/engine"
 )
 
 // Check verifies every invariant of the scheduler between steps. It is for tests
@@ -36,8 +38,8 @@ func (s *Scheduler) Check() error {
 		}
 		used += q.computed
 	}
-	if used > l.PoolTokens {
-		return fmt.Errorf("%d tokens in a pool of %d", used, l.PoolTokens)
+	if n := s.cells.Used(); n > l.PoolTokens || n > used || l.Layout == engine.Split && n < used {
+		return fmt.Errorf("%d cells of %d are in use for %d tokens", n, l.PoolTokens, used)
 	}
 	for i, q := range s.waiting {
 		if prev, ok := seen[q]; ok {

@@ -1,19 +1,22 @@
 package scheduler
 
 import (
+	"sort"
+
 	"llamero/cache"
 	"llamero/engine"
 )
 
 // Pages: computed KV is published under the address of its tokens, and a sequence
 // begins with what is known of its own. Reading a slot's state is all or nothing in
-// the split layout, so a slot is read where that pays: when somebody waits for what
-// it has computed, and when its sequence leaves it. (To read it at its prompt's end as
-// well took 2% of the time of prompts that nobody shared, and gained nothing: what is
-// computed and not published yet is found by whoever wants it.)
+// the split layout, so it is read once: when its sequence leaves it. (To read it at its
+// prompt's end as well took 2% of the time of prompts that nobody shared, and gained
+// nothing.)
 //
-// What a sequence computes now counts as known: one that wants the same pages next
-// waits for it, rather than compute them again beside it.
+// Until then whoever wants what it has is forked from it, see donor: to the token, and
+// in the unified layout into the same cells. What a sequence computes now counts as
+// known: one that wants the same pages next waits for it, rather than compute them
+// again beside it.
 
 // followTokens is Config.Follow's default.
 const followTokens = 128
@@ -55,6 +58,60 @@ func (s *Scheduler) known(q *sequence) int {
 	return s.cfg.Pages.Match(chain, q.tokens)
 }
 
+// donor is the running sequence that holds most of what another could begin with, and
+// how many tokens of it; nil if that is not a page.
+func (s *Scheduler) donor(q *sequence) (from *sequence, tokens int) {
+	chain := s.useful(q)
+	if len(chain) == 0 || !s.cfg.Limits.Trims {
+		return nil, 0
+	}
+	pt := s.pageTokens()
+	for _, o := range s.slots {
+		if o == nil || !s.paged(o) || o.req.Root != q.req.Root {
+			continue
+		}
+		most := min(o.computed, len(q.tokens)-1)
+		// An address stands for all before it.
+		pages := sort.Search(min(most/pt, len(chain), len(o.chain)), func(i int) bool { return chain[i] != o.chain[i] })
+		n := pages * pt
+		for n < most && q.tokens[n] == o.tokens[n] {
+			n++
+		}
+		if n >= pt && n > tokens {
+			from, tokens = o, n
+		}
+	}
+	return from, tokens
+}
+
+// source is whom a sequence should be forked from, and how many tokens; nil if it
+// should begin with the pages that are known. In the split layout a fork copies all
+// that the other holds, which what it spares must be worth.
+func (s *Scheduler) source(q *sequence) (from *sequence, tokens int) {
+	from, n := s.donor(q)
+	known := s.known(q) * s.pageTokens()
+	if from == nil || n < known {
+		return nil, 0
+	}
+	if s.cfg.Limits.Layout == engine.Split {
+		spares := s.costs.chunk(len(q.tokens)-known, known) - s.costs.chunk(len(q.tokens)-n, n)
+		if n == known || spares < s.costs.move(from.computed)-s.costs.move(known) {
+			return nil, 0
+		}
+	}
+	return from, n
+}
+
+// reach counts the pages that a sequence can begin with, those that others hold
+// included.
+func (s *Scheduler) reach(q *sequence) int {
+	n := s.known(q)
+	if _, tokens := s.donor(q); tokens > 0 {
+		n = max(n, tokens/s.pageTokens())
+	}
+	return n
+}
+
 // computed returns the pages of what a sequence has computed.
 func (s *Scheduler) computed(q *sequence) []cache.Address {
 	q.chain = cache.Chain(q.req.Root, q.chain, q.tokens[:q.computed], s.pageTokens())
@@ -62,25 +119,22 @@ func (s *Scheduler) computed(q *sequence) []cache.Address {
 	return q.chain[:n:n]
 }
 
-// follows returns the sequence that computes what q wants next, if it is worth
-// waiting for, and how many pages they have in common.
-func (s *Scheduler) follows(q *sequence) (leader *sequence, common int) {
-	chain, n := s.useful(q), s.known(q)
-	if n == len(chain) {
-		return nil, 0
+// follows reports whether another sequence computes what q wants next, and enough of it
+// to be worth waiting for.
+func (s *Scheduler) follows(q *sequence) bool {
+	chain, n := s.useful(q), s.reach(q)
+	if n >= len(chain) {
+		return false
 	}
-	leader = s.computing[chain[n]]
+	leader := s.computing[chain[n]]
 	if leader == nil {
-		return nil, 0
+		return false
 	}
-	common = n
+	common := n
 	for common < min(len(chain), len(leader.chain)) && leader.chain[common] == chain[common] {
 		common++
 	}
-	if (common-n)*s.pageTokens() < s.cfg.Follow {
-		return nil, 0
-	}
-	return leader, common
+	return (common-n)*s.pageTokens() >= s.cfg.Follow
 }
 
 // Fetch returns the pages that a waiting request could begin with and that are not
@@ -93,12 +147,12 @@ func (s *Scheduler) Fetch(id ID, asking int64) []cache.Wanted {
 		return nil
 	}
 	q := req.sequences[0]
-	if leader, _ := s.follows(q); leader != nil {
+	if s.follows(q) {
 		return nil
 	}
 	pt, n, chain := s.pageTokens(), s.known(q), s.useful(q)
-	missing := (len(chain) - n) * pt
-	if missing == 0 || missing < s.cfg.Follow || s.costs.chunk(missing, n*pt) < float64(asking) {
+	missing := (len(chain) - s.reach(q)) * pt
+	if missing <= 0 || missing < s.cfg.Follow || s.costs.chunk(missing, n*pt) < float64(asking) {
 		return nil
 	}
 	var want []cache.Wanted
@@ -154,8 +208,20 @@ func (b *builder) restore(q *sequence, slot int32) {
 		tokens := q.tokens[:n*s.pageTokens()]
 		b.edit(engine.Edit{Kind: engine.EditRestore, Slot: slot, Tokens: tokens, Pages: s.cfg.Pages.Use(q.chain[:n])})
 		q.computed = len(tokens)
+		s.cells.Grow(slot, len(tokens))
 		b.moved += len(tokens)
 	}
+}
+
+// fork begins a sequence, whose slot has just been opened, with the first n tokens of
+// another.
+func (b *builder) fork(from, q *sequence, slot int32, n int) {
+	b.edit(engine.Edit{Kind: engine.EditFork, Slot: from.slot, To: slot, Len: int32(n)})
+	b.s.cells.Fork(from.slot, slot, n)
+	if b.s.cfg.Limits.Layout == engine.Split {
+		b.moved += from.computed
+	}
+	q.computed = n
 }
 
 // claim notes that a sequence computes the rest of its prompt's pages.
@@ -164,8 +230,8 @@ func (s *Scheduler) claim(q *sequence) {
 		return
 	}
 	pt := s.pageTokens()
-	q.published = q.computed / pt
-	for i := q.published; i < len(q.req.Prompt)/pt; i++ {
+	q.published = s.known(q)
+	for i := q.computed / pt; i < len(q.req.Prompt)/pt; i++ {
 		if a := q.chain[i]; s.computing[a] == nil {
 			s.computing[a] = q
 		}
@@ -192,7 +258,7 @@ func (s *Scheduler) retire(q *sequence) {
 	s.disclaim(q, len(q.chain))
 }
 
-// publish saves the pages of slots where that pays.
+// publish saves the pages of slots that their sequences have left.
 func (b *builder) publish() {
 	s := b.s
 	if s.cfg.Pages == nil {
@@ -202,14 +268,9 @@ func (b *builder) publish() {
 		b.save(r.slot, r.root, r.chain, r.tokens)
 	}
 	s.retired = s.retired[:0]
-	for _, q := range s.waiting {
-		if leader, common := s.follows(q); leader != nil && leader.computed/s.pageTokens() >= common {
-			b.publishSlot(leader)
-		}
-	}
 }
 
-// publishSlot saves all whole pages of a running sequence.
+// publishSlot saves all whole pages of a sequence that is about to lose its slot.
 func (b *builder) publishSlot(q *sequence) {
 	s := b.s
 	if !s.paged(q) || q.computed/s.pageTokens() <= q.published {

@@ -15,6 +15,7 @@ type pagedWorld struct {
 	*world
 	computed int // tokens of rows that are not idle
 	saves    int
+	forks    int
 	cached   map[ID]int
 }
 
@@ -27,6 +28,9 @@ func newPaged(t *testing.T, slots, pages int, layout engine.Layout) *pagedWorld 
 		for _, e := range p.Edits {
 			if e.Kind == engine.EditSave {
 				w.saves++
+			}
+			if e.Kind == engine.EditFork {
+				w.forks++
 			}
 		}
 		for _, pass := range p.Passes {
@@ -70,14 +74,65 @@ func TestSharedPrefixIsComputedOnce(t *testing.T) {
 		if most := 320 + 16*(24+10); w.computed > most {
 			t.Errorf("%v: %d tokens computed; %d would do", layout, w.computed, most)
 		}
-		if w.f.Restored != 15*320 {
-			t.Errorf("%v: %d tokens restored, want 15 times 320", layout, w.f.Restored)
+		if w.f.Restored != 0 || w.forks != 15 {
+			t.Errorf("%v: %d tokens restored, %d forks; want 15 forks of the leader", layout, w.f.Restored, w.forks)
 		}
 		for id, n := range w.cached {
 			if want := 320; id > 1 && n != want {
 				t.Errorf("%v: request %d had %d tokens cached, want %d", layout, id, n, want)
 			}
 		}
+	}
+}
+
+// In the unified layout a prefix is in the pool once, however many go on from it, for
+// as long as one of them is there; another tenant's has cells of its own.
+func TestPrefixSharesCells(t *testing.T) {
+	l := enginetest.DefaultLimits(engine.Unified)
+	l.Slots, l.SlotTokens, l.PoolTokens, l.PassTokens = 17, 512, 1250, 128
+	l.PageTokens, l.Pages = 16, 200
+	w := newWorld(t, Config{Limits: l, TargetITL: 100e6, Follow: 32})
+	system := prompt(1, 325)
+	var all []Request
+	for i := range 17 {
+		r := paged(ID(i+1), join(system, prompt(uint64(100+i), 20)), 10)
+		if i == 0 {
+			r.MaxTokens = 2 // the leader leaves first
+		}
+		if i == 16 {
+			r.Root = cache.Root("another")
+		}
+		all = append(all, r)
+	}
+	cached := map[ID]int{}
+	w.onEvents = func(events []Event) {
+		for _, e := range events {
+			if e.Kind == EventAdmitted {
+				cached[e.ID] = e.Cached
+			}
+		}
+	}
+	running, used := 0, 0
+	w.onPlan = func(engine.Plan) {
+		st := w.s.Stats()
+		running, used = max(running, st.Running), max(used, st.TokensInUse)
+	}
+	for _, r := range all {
+		w.add(r)
+	}
+	w.run()
+	for _, r := range all {
+		w.expect(r)
+		want := 325
+		if r.ID == 1 || r.ID == 17 {
+			want = 0
+		}
+		if cached[r.ID] != want {
+			t.Errorf("request %d had %d tokens cached, want %d", r.ID, cached[r.ID], want)
+		}
+	}
+	if n := len(all); running < n-1 || w.s.Stats().Preemptions > 0 || used > 2*325+17*(20+10) || w.s.Stats().TokensInUse != 0 {
+		t.Errorf("%d ran at once in %d cells, %+v", running, used, w.s.Stats())
 	}
 }
 
@@ -330,8 +385,8 @@ func TestLatecomerFindsARunningPrompt(t *testing.T) {
 	late := paged(2, join(text, prompt(2, 30)), 5)
 	w.add(late)
 	w.step()
-	if st := w.s.Stats(); st.Running != 2 || w.cached[2] != 192 {
-		t.Errorf("%+v, %d tokens cached, want 192 in the next step", st, w.cached[2])
+	if st := w.s.Stats(); st.Running != 2 || w.cached[2] != 200 || w.saves != 0 {
+		t.Errorf("%+v, %d tokens cached after %d saves, want 200 in the next step after none", st, w.cached[2], w.saves)
 	}
 	w.run()
 	w.expect(late)

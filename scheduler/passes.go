@@ -173,17 +173,6 @@ func (b *builder) depth(lo, hi int32) int {
 	return attended(int(hi-lo)+1, sum, longest)
 }
 
-// used is what every row attends to in the unified layout.
-func (b *builder) used() int {
-	n := 0
-	for _, q := range b.s.slots {
-		if q != nil {
-			n += q.computed
-		}
-	}
-	return n
-}
-
 func (b *builder) decodeUnified() {
 	s := b.s
 	var rows []engine.Row
@@ -196,7 +185,7 @@ func (b *builder) decodeUnified() {
 	if len(rows) == 0 {
 		return
 	}
-	used := b.used()
+	used := s.cells.Used()
 	own := 0
 	for _, q := range who {
 		own += q.computed
@@ -237,7 +226,7 @@ func (b *builder) prefillPasses() {
 		target = max(target, freeTarget)
 	}
 	target = max(target, (1+promptShare)*b.expected())
-	room := l.PoolTokens - b.used() - decoders
+	room := l.PoolTokens - s.cells.Used() - decoders
 	done := make(map[*sequence]bool)
 	for i, q := range behind {
 		if done[q] || i >= maxChunks {
@@ -245,7 +234,7 @@ func (b *builder) prefillPasses() {
 		}
 		depth := q.computed
 		if l.Layout == engine.Unified {
-			depth = b.used()
+			depth = s.cells.Used() // what every row attends to
 		}
 		c := b.take(q, target-b.expected(), depth, room, len(done) == 0)
 		if c == 0 {

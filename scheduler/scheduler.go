@@ -40,7 +40,8 @@ type Scheduler struct {
 	waiting  []*sequence // in the order of sequence.before
 	queued   int         // requests none of whose sequences has had a slot
 	slots    []*sequence // by slot; nil is free
-	dirty    []bool      // slots that hold what nobody needs, to be dropped before use
+	cells    *engine.Cells
+	dirty    []bool // slots that hold what nobody needs, to be dropped before use
 	shares   map[string]*share
 	arrivals uint64
 	step     uint64
@@ -68,6 +69,7 @@ func New(cfg Config) *Scheduler {
 		costs:    NewCosts(cfg.Limits),
 		requests: make(map[ID]*request),
 		slots:    make([]*sequence, n),
+		cells:    engine.NewCells(cfg.Limits.Layout, n),
 		dirty:    make([]bool, n),
 		shares:   make(map[string]*share),
 
@@ -200,6 +202,7 @@ func (r *request) started() bool {
 // vacate takes a sequence off its slot.
 func (s *Scheduler) vacate(q *sequence) {
 	s.retire(q)
+	s.cells.Cut(q.slot, 0)
 	s.slots[q.slot] = nil
 	s.dirty[q.slot] = true
 	q.slot = noSlot
@@ -313,6 +316,7 @@ func (s *Scheduler) land() { s.flight, s.rows, s.shapes, s.saved = nil, nil, nil
 // advance records what a row computed and drew.
 func (s *Scheduler) advance(events []Event, q *sequence, row *engine.Row, out *engine.RowOutput, now Tick) []Event {
 	q.computed += len(row.Tokens) + int(out.Accepted)
+	s.cells.Grow(q.slot, len(row.Tokens)+int(out.Accepted))
 	q.failures = 0
 	s.charge(q.req.Tenant, len(row.Tokens), len(out.Sampled))
 	ev := Event{ID: q.req.ID, Choice: q.choice, Kind: EventTokens, At: now}
@@ -399,7 +403,7 @@ type Stats struct {
 	Running     int // sequences with one
 	Decoding    int // of Running: those that only decode
 	Queued      int // requests that have not started
-	TokensInUse int // tokens in slots
+	TokensInUse int // tokens in slots, those that slots share counted once
 	Preemptions int // sequences that lost their slot to others, ever
 
 	Pages cache.Stats // of the host pages; zero without
@@ -407,7 +411,7 @@ type Stats struct {
 
 // Stats counts.
 func (s *Scheduler) Stats() Stats {
-	st := Stats{Waiting: len(s.waiting), Queued: s.queued, Preemptions: s.preemptions}
+	st := Stats{Waiting: len(s.waiting), Queued: s.queued, Preemptions: s.preemptions, TokensInUse: s.cells.Used()}
 	if s.cfg.Pages != nil {
 		st.Pages = s.cfg.Pages.Stats()
 	}
@@ -417,7 +421,6 @@ func (s *Scheduler) Stats() Stats {
 			if q.decodes() {
 				st.Decoding++
 			}
-			st.TokensInUse += q.computed
 		}
 	}
 	return st

@@ -32,7 +32,7 @@ type sequence struct {
 	fetching bool            // somebody looks elsewhere for pages of it
 	// fetchedFrom is the first page that is looked for.
 	fetchedFrom int
-	published   int // of them, those that were known or saved while it had its slot
+	published   int // of them, those that were known when it got its slot, or saved since
 }
 
 const noSlot int32 = -1

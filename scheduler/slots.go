@@ -28,6 +28,7 @@ func (b *builder) compact() {
 		q := s.slots[m.from]
 		b.edit(engine.Edit{Kind: engine.EditMove, Slot: m.from, To: m.to})
 		b.moved += q.computed
+		s.cells.Move(m.from, m.to)
 		s.slots[m.to], s.slots[m.from] = q, nil
 		q.slot = m.to
 	}

@@ -255,8 +255,8 @@ func (s *suite) fullSlot() {
 	}
 }
 
-// fullPool: when the pool is full a pass or a fork fails with ErrNoRoom, and
-// nothing has changed.
+// fullPool: when the pool is full a pass fails with ErrNoRoom and nothing has
+// changed; a fork, which shares cells, needs no room.
 func (s *suite) fullPool() {
 	if s.l.PoolTokens >= s.l.Slots*s.l.SlotTokens {
 		s.Skip("the pool is as large as all slots")
@@ -285,12 +285,14 @@ func (s *suite) fullPool() {
 	for what, p := range map[string]engine.Plan{
 		"a pass":      {Passes: []engine.Pass{{Rows: []engine.Row{sampling(0, head, s.tail(0, 0))}}}},
 		"an idle row": {Passes: []engine.Pass{{Rows: []engine.Row{idle(1, 0, 1)}}}},
-		"a fork":      {Edits: []engine.Edit{{Kind: engine.EditFork, Slot: 0, To: 1, Len: head}}},
+		"a fork's row": {Edits: []engine.Edit{{Kind: engine.EditFork, Slot: 0, To: 1, Len: head}},
+			Passes: []engine.Pass{{Rows: []engine.Row{sampling(1, head, s.tail(0, 0))}}}},
 	} {
 		if _, err := s.run(p); !errors.Is(err, engine.ErrNoRoom) {
 			s.Errorf("%s in a full pool: %v, want %v", what, err, engine.ErrNoRoom)
 		}
 	}
+	s.edit(engine.Edit{Kind: engine.EditTrim, Slot: 1})
 	s.edit(engine.Edit{Kind: engine.EditDrop, Slot: int32(slot)})
 	s.goOn("after the pool was full", 0, 0, 0, false)
 }

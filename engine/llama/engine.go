@@ -62,6 +62,7 @@ type Engine struct {
 
 	state     []byte      // of a sequence, on its way
 	assembled []int32     // the pages that state was put together from; nil: it was not
+	forked    int32       // the slot whose state it is, for more forks of it; -1: no slot's
 	logits    [][]float32 // of the pass that has just run, by output
 	wants     []want
 }

@@ -144,11 +144,12 @@ func (e *Engine) write(slot int32, state []byte) error {
 
 // buffer is memory for a state; what was there is gone.
 func (e *Engine) buffer(size int) []byte {
-	e.assembled = nil
+	e.assembled, e.forked = nil, -1
 	if size > cap(e.state) {
 		e.state = make([]byte, size+size/4)
 	}
-	return e.state[:size]
+	e.state = e.state[:size]
+	return e.state
 }
 
 // save copies pages of a slot out.

@@ -26,6 +26,7 @@ func (e *Engine) Step(ctx context.Context, p engine.Plan, emit func(engine.Outpu
 		return errors.New("engine: closed")
 	}
 	start := time.Now()
+	e.forked = -1
 	for i := range p.Edits {
 		if err := e.edit(p.Edits[i]); err != nil {
 			return err
@@ -53,6 +54,9 @@ func (e *Engine) Step(ctx context.Context, p engine.Plan, emit func(engine.Outpu
 func (e *Engine) edit(x engine.Edit) error {
 	if err := e.ledger.CheckEdit(x); err != nil {
 		return err
+	}
+	if x.Kind != engine.EditOpen && x.Kind != engine.EditFork {
+		e.forked = -1 // the slot may change
 	}
 	var err error
 	switch x.Kind {
@@ -102,11 +106,14 @@ func (e *Engine) copy(from, to, n, have int32) error {
 		}
 		return llama.MemorySeqCp(e.mem, llama.SeqId(from), llama.SeqId(to), 0, end)
 	}
-	state, err := e.read(from)
-	if err != nil {
-		return err
+	// Many forks of one slot in a row are written from one reading of it.
+	if e.forked != from {
+		if _, err := e.read(from); err != nil {
+			return err
+		}
+		e.forked = from
 	}
-	if err := e.write(to, state); err != nil {
+	if err := e.write(to, e.state); err != nil {
 		return err
 	}
 	if n < have {
