@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -13,23 +14,31 @@ import (
 	"llamero/engine/llama"
 	"llamero/models"
 	"llamero/scheduler/loop"
+	"llamero/server/telemetry"
 )
 
 // pages is a served model's prefix cache: its memory, which the engine is opened
 // with, and what is known of it, which the loop is.
 type pages struct {
 	loop.Pages
-	slab []byte
-	key  []byte
-	dir  *store.Dir // nil: the memory is this process's alone
+	slab  []byte
+	key   []byte
+	dir   *store.Dir   // nil: the memory is this process's alone
+	redis *store.Redis // nil: nobody else shares it
 }
 
-// openPages takes the memory. Without any there is no cache.
+// openPages takes the memory. Without any there is no cache. What can be known to be
+// wrong with the tiers behind it is found here, before the model is loaded.
 func openPages(c configs.Cache) (p *pages, err error) {
 	p = &pages{}
 	if c.KeyFile != "" {
 		if p.key, err = readKey(c.KeyFile); err != nil {
 			return nil, err
+		}
+	}
+	if c.Redis != "" {
+		if err := p.redisOptions(c).Check(); err != nil {
+			return nil, fmt.Errorf("%w (--redis)", err)
 		}
 	}
 	switch {
@@ -47,7 +56,11 @@ func openPages(c configs.Cache) (p *pages, err error) {
 	return p, nil
 }
 
-const minKey, maxKey = 16, 4096 // bytes
+func (p *pages) redisOptions(c configs.Cache) store.RedisOptions {
+	return store.RedisOptions{URL: c.Redis.Reveal(), Key: p.key, Insecure: c.RedisInsecure, TTL: c.RedisTTL}
+}
+
+const minKey, maxKey = 16, 1024 // bytes
 
 func readKey(name string) ([]byte, error) {
 	b, err := readLimited(name, maxKey)
@@ -61,7 +74,7 @@ func readKey(name string) ([]byte, error) {
 }
 
 // attach finds out what the memory holds for an engine that has been opened with it.
-func (p *pages) attach(c configs.Config, e *llama.Engine, model string, log *slog.Logger) error {
+func (p *pages) attach(c configs.Config, e *llama.Engine, model string, watch *telemetry.Telemetry, log *slog.Logger) error {
 	if err := e.Unpaged(); err != nil {
 		log.Warn("the model is served without a prefix cache", "reason", err)
 	}
@@ -76,7 +89,7 @@ func (p *pages) attach(c configs.Config, e *llama.Engine, model string, log *slo
 	p.Host = cache.NewHost(l.Pages, l.PageTokens, lru)
 	p.Memory = p.slab
 	identity := cache.Root("this process")
-	if p.dir != nil {
+	if p.dir != nil || c.Cache.Redis != "" {
 		// Pages that others wrote: what they are of must be what is served here.
 		digest, err := models.Digest(model)
 		if err != nil {
@@ -101,13 +114,28 @@ func (p *pages) attach(c configs.Config, e *llama.Engine, model string, log *slo
 		p.Journal = p.dir
 		log.Info("prefix cache", "dir", c.Cache.Dir, "pages found", p.Host.Load(entries), "of", l.Pages)
 	}
+	if c.Cache.Redis != "" {
+		opt := p.redisOptions(c.Cache)
+		opt.PageTokens, opt.PageBytes, opt.Log = l.PageTokens, l.PageBytes, log
+		observer, gauges := watch.Redis(alias(c.Model))
+		opt.Observer = observer
+		if p.redis, err = store.NewRedis(opt); err != nil {
+			return err
+		}
+		gauges(p.redis)
+		p.Remote, p.Wait = p.redis, c.Cache.RedisWait
+	}
 	return nil
 }
 
 // close writes down what is to be kept; the loop has ended.
 func (p *pages) close() error {
-	if p.dir == nil {
-		return nil
+	var errs []error
+	if p.redis != nil {
+		errs = append(errs, p.redis.Close())
 	}
-	return p.dir.Close()
+	if p.dir != nil {
+		errs = append(errs, p.dir.Close())
+	}
+	return errors.Join(errs...)
 }

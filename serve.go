@@ -124,7 +124,7 @@ func openModel(c configs.Config, lib, path, templateSource string, watch *teleme
 	if err != nil {
 		return nil, err
 	}
-	if err := m.pages.attach(c, m.engine, path, log); err != nil {
+	if err := m.pages.attach(c, m.engine, path, watch, log); err != nil {
 		return nil, err
 	}
 	observer, gauges := watch.Model(alias(c.Model))

@@ -63,11 +63,15 @@ type Scheduler struct {
 
 // Cache is what is kept of prompts and answers that have been computed.
 type Cache struct {
-	Memory       Bytes  `yaml:"memory" flag:"cache-memory" min:"0" max:"4TiB" auto:"an eighth of the memory, at most 2GiB" doc:"bytes that computed prefixes may take; 0 keeps none"`
-	PageTokens   int    `yaml:"page_tokens" flag:"page-tokens" min:"0" max:"4096" doc:"tokens of a page, the unit that prefixes are kept by; 0 is 32, or fewer where one would be larger than 2MiB"`
-	ShareTenants bool   `yaml:"share_tenants" flag:"share-tenants" doc:"let API keys share prefixes: faster, but a key's holder can tell by timing what others have asked"`
-	Dir          string `yaml:"dir" flag:"cache-dir" doc:"folder that keeps the memory of prefixes for a gateway that starts again; empty is none"`
-	KeyFile      string `yaml:"key_file" flag:"cache-key-file" doc:"file with a secret of 16 bytes or more: tenants are told apart by it, and pages in Redis signed"`
+	Memory        Bytes         `yaml:"memory" flag:"cache-memory" min:"0" max:"4TiB" auto:"an eighth of the memory, at most 2GiB" doc:"bytes that computed prefixes may take; 0 keeps none"`
+	PageTokens    int           `yaml:"page_tokens" flag:"page-tokens" min:"0" max:"4096" doc:"tokens of a page, the unit that prefixes are kept by; 0 is 32, or fewer where one would be larger than 2MiB"`
+	ShareTenants  bool          `yaml:"share_tenants" flag:"share-tenants" doc:"let API keys share prefixes: faster, but a key's holder can tell by timing what others have asked"`
+	Dir           string        `yaml:"dir" flag:"cache-dir" doc:"folder that keeps the memory of prefixes for a gateway that starts again; empty is none"`
+	KeyFile       string        `yaml:"key_file" flag:"cache-key-file" doc:"file with a secret of 16 bytes or more: tenants are told apart by it, and pages in Redis signed"`
+	Redis         URL           `yaml:"redis" flag:"redis" doc:"Redis that gateways share prefixes through: redis://HOST:6379/0, rediss:// for TLS; empty is none"`
+	RedisWait     time.Duration `yaml:"redis_wait" flag:"redis-wait" min:"1ms" max:"10s" doc:"how long a request waits for what Redis has of its prompt"`
+	RedisTTL      time.Duration `yaml:"redis_ttl" flag:"redis-ttl" min:"1s" max:"8760h" doc:"how long Redis keeps a prefix that nobody writes again"`
+	RedisInsecure bool          `yaml:"redis_insecure" flag:"redis-insecure" doc:"use a Redis on another machine without key_file: whoever writes to it decides what models see"`
 }
 
 // Telemetry is what can be measured from outside. Traces and OTLP metrics follow

@@ -75,6 +75,10 @@ func other(t *testing.T, f Field) string {
 		return "alice:s3cret,bob:t0ken"
 	case f.Path == "server.listen" || f.Path == "telemetry.metrics_listen":
 		return "127.0.0.1:9999"
+	case f.Path == "cache.memory": // 0 would leave the tiers behind it alone
+		return "64MiB"
+	case f.Path == "cache.redis":
+		return "redis://127.0.0.1:9999/3"
 	case f.Path == "server.api_keys_file":
 		name := filepath.Join(t.TempDir(), "keys")
 		if err := os.WriteFile(name, []byte("# ours\ncarol:abc\n\n"), 0o600); err != nil {
@@ -333,6 +337,7 @@ func TestKeys(t *testing.T) {
 func TestSecretsHidden(t *testing.T) {
 	c := Default()
 	c.Server.APIKeys = []Key{{"alice", "swordfish"}}
+	c.Cache.Redis = "rediss://alice:swordfish@example.com:6379/0"
 	out, err := c.YAML()
 	if err != nil {
 		t.Fatal(err)

@@ -61,6 +61,7 @@ func (c *Config) problems() []*Problem {
 		}
 	}
 	c.checkListen(add)
+	c.checkCache(add)
 	c.checkKeys(add)
 	return out
 }
@@ -101,6 +102,22 @@ func (c *Config) checkListen(add func(path, format string, args ...any)) {
 		add("server.listen", "%s is reachable from other machines and no API keys are set: set api_keys or api_keys_file, listen on 127.0.0.1, or say --allow-open", clip(c.Server.Listen))
 	}
 }
+
+func (c *Config) checkCache(add func(path, format string, args ...any)) {
+	if c.Cache.Memory == 0 {
+		if c.Cache.Dir != "" {
+			add("cache.dir", "prefixes are kept in memory first: cache.memory is 0")
+		}
+		if c.Cache.Redis != "" {
+			add("cache.redis", "prefixes are kept in memory first: cache.memory is 0")
+		}
+	}
+	if u := c.Cache.Redis.Reveal(); u != "" && !redisURL.MatchString(u) {
+		add("cache.redis", "not a URL such as redis://127.0.0.1:6379/0 or rediss://HOST:6379/0")
+	}
+}
+
+var redisURL = regexp.MustCompile(`^(redis|rediss|unix)://`)
 
 // checkAddress says what is wrong with a host:port, and returns its host if it is one.
 func checkAddress(path, addr string, add func(path, format string, args ...any)) (host string, ok bool) {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -81,6 +82,19 @@ func (Secret) GoString() string             { return redacted }
 func (Secret) LogValue() slog.Value         { return slog.StringValue(redacted) }
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 func (Secret) Format(s fmt.State, _ rune)   { _, _ = s.Write([]byte(redacted)) }
+
+// URL may hold a password and does not show it. Reveal returns it whole.
+type URL string
+
+var urlSecrets = regexp.MustCompile(`(//)[^/@]*(@)|(password=)[^&]*`)
+
+// Reveal returns the URL as it was given.
+func (u URL) Reveal() string               { return string(u) }
+func (u URL) String() string               { return urlSecrets.ReplaceAllString(string(u), "$1$3"+redacted+"$2") }
+func (u URL) GoString() string             { return u.String() }
+func (u URL) LogValue() slog.Value         { return slog.StringValue(u.String()) }
+func (u URL) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
+func (u URL) Format(s fmt.State, _ rune)   { _, _ = s.Write([]byte(u.String())) }
 
 // Key is an API key. Name stands for it in logs and shares.
 type Key struct {

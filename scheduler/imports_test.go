@@ -35,6 +35,7 @@ var homes = map[string][]string{
 	"github.com/ardanlabs/jinja":        {"llamero/tokenizer/template"},
 	"llamero/engine/llama":              {"llamero", "llamero/bench/raw", "llamero/engine/worker"},
 	"llamero/engine/enginetest":         {},
+	"llamero/cache/store/storetest":     {},
 	"github.com/cockroachdb/datadriven": {},
 	"go.opentelemetry.io":               {"llamero/server/telemetry"},
 	"github.com/prometheus":             {"llamero/server/telemetry"},

@@ -73,7 +73,15 @@ const (
 	EventAdmitted EventKind = iota + 1 // a choice got a slot for the first time
 	EventTokens                        // tokens were drawn (or prompt scores are there)
 	EventDone                          // a choice ended; the last event of that choice
+	EventLookup                        // pages of the prompt were looked for elsewhere
 )
+
+// Lookup is a search for pages of a prompt that are not in host memory. Whoever
+// searches makes its event.
+type Lookup struct {
+	Began        Tick
+	Asked, Found int // tokens
+}
 
 // Event is something that happened to one choice of a request.
 type Event struct {
@@ -86,6 +94,7 @@ type Event struct {
 	Cached int              // EventAdmitted: prompt tokens that need no computing
 	Finish Finish           // EventDone
 	Err    error            // EventDone with FinishError
+	Lookup *Lookup          // EventLookup
 }
 
 var (

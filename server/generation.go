@@ -102,10 +102,14 @@ func (g *generation) apply(events []scheduler.Event) {
 			if p := e.Choice / g.params.N; !g.admit[p] {
 				g.admit[p] = true
 				g.usage.Cached += e.Cached
+				g.found(e, p)
 			}
 			if g.answer.Admitted.IsZero() {
 				g.answer.Admitted = g.model.Loop.Time(e.At)
 			}
+		case scheduler.EventLookup:
+			g.answer.Lookups = append(g.answer.Lookups, Lookup{Tier: "remote", Began: g.model.Loop.Time(e.Lookup.Began),
+				Ended: g.model.Loop.Time(e.At), Asked: e.Lookup.Asked, Found: e.Lookup.Found})
 		case scheduler.EventTokens:
 			g.score(e)
 			g.tokens(c, e)
@@ -113,6 +117,16 @@ func (g *generation) apply(events []scheduler.Event) {
 			g.done(c, e)
 		}
 	}
+}
+
+// found notes what of a prompt was in host memory when it got its slot.
+func (g *generation) found(e *scheduler.Event, prompt int) {
+	if g.model.Loop.Limits().Pages == 0 {
+		return
+	}
+	at := g.model.Loop.Time(e.At)
+	g.answer.Lookups = append(g.answer.Lookups, Lookup{Tier: "host", Began: at, Ended: at,
+		Asked: len(g.prompts[prompt].tokens), Found: e.Cached})
 }
 
 func (g *generation) tokens(c *choice, e *scheduler.Event) {

@@ -45,10 +45,18 @@ type Answer struct {
 	First     time.Time // the first token of any choice
 	Last      time.Time // the last choice ended
 	Finish    []string  // by choice: "stop" or "length", "" where it has not ended
+	Lookups   []Lookup  // of its prompts' prefixes, in the order in which they ended
 
 	// With Options.Content, else nil; bounded by what a request's body is.
 	Messages []openai.Message // of a chat; of a text completion its prompts, from nobody
 	Texts    []string         // by choice
+}
+
+// Lookup is a search for a prompt's prefix in a tier of the cache.
+type Lookup struct {
+	Tier         string // "host": this process's memory; "remote": what gateways share
+	Began, Ended time.Time
+	Asked, Found int // tokens
 }
 
 // Observer follows requests, for traces and metrics. Nil funcs are not called.

@@ -14,6 +14,7 @@ type Observer struct {
 	Pass     func(*Pass)                    // a pass has run
 	Step     func(*Step)                    // a step has ended or failed
 	Admitted func(prompt, cached int)       // a request got its first slot: its prompt's tokens, those of them that need no computing
+	Lookup   func(asked, found int)         // the remote tier was asked for so many tokens of a prompt, and had some
 	Tokens   func(n int, gap time.Duration) // an answer got tokens, so long after those before; gap is negative for the first
 }
 
@@ -88,6 +89,8 @@ func (o *Observer) event(s *Stream, e *scheduler.Event) {
 			o.Admitted(s.prompt, e.Cached)
 			s.prompt = 0 // choices share it
 		}
+	case e.Kind == scheduler.EventLookup && o.Lookup != nil:
+		o.Lookup(e.Lookup.Asked, e.Lookup.Found)
 	case e.Kind == scheduler.EventTokens && len(e.Tokens) > 0 && o.Tokens != nil:
 		if s.latest == nil {
 			s.latest = make([]scheduler.Tick, s.choices)

@@ -63,6 +63,8 @@ func (p *Pages) check(l engine.Limits) error {
 // arrival is what the remote tier had for a request.
 type arrival struct {
 	id    scheduler.ID
+	began scheduler.Tick
+	asked int // pages
 	pages [][]byte
 }
 
@@ -78,17 +80,18 @@ func (l *Loop) fetch(id scheduler.ID) {
 		l.asking.Add(-l.asking.Load() / 64) // a tier that was slow once is asked again
 		return
 	}
+	began := l.now()
 	l.fetches.Go(func() {
 		ctx, cancel := context.WithTimeout(l.fetchCtx, p.Wait)
 		defer cancel()
-		start := time.Now()
 		pages, err := p.Remote.Get(ctx, want)
-		l.asked(time.Since(start))
+		took := time.Duration(l.now() - began)
+		l.asked(took)
 		if err != nil {
-			l.opt.Log.Debug("remote pages", "wanted", len(want), "got", len(pages), "took", time.Since(start), "error", err)
+			l.opt.Log.Debug("remote pages", "wanted", len(want), "got", len(pages), "took", took, "error", err)
 		}
 		l.mu.Lock()
-		l.arrivals = append(l.arrivals, arrival{id, pages})
+		l.arrivals = append(l.arrivals, arrival{id, began, len(want), pages})
 		l.mu.Unlock()
 		l.poke()
 	})
@@ -117,6 +120,9 @@ func (l *Loop) settle(arrivals []arrival, released []int32) {
 				l.record(p)
 			}
 		}
+		pt := l.limits.PageTokens
+		l.deliver([]scheduler.Event{{ID: a.id, Kind: scheduler.EventLookup, At: l.now(),
+			Lookup: &scheduler.Lookup{Began: a.began, Asked: a.asked * pt, Found: len(a.pages) * pt}}})
 	}
 }
 

@@ -82,6 +82,14 @@ func first(t *testing.T, l *Loop, e *timed, r scheduler.Request) (cached int, wa
 	began := time.Now()
 	s := submit(t, l, r)
 	events, err := s.Next(t.Context())
+	if err == nil && events[0].Kind == scheduler.EventLookup {
+		if at := events[0].Lookup; at.Asked != len(r.Prompt)/16*16 || time.Duration(events[0].At-at.Began) != time.Since(began) {
+			t.Errorf("a lookup of %d tokens in %v", at.Asked, time.Duration(events[0].At-at.Began))
+		}
+		if events = events[1:]; len(events) == 0 {
+			events, err = s.Next(t.Context())
+		}
+	}
 	if err != nil || events[0].Kind != scheduler.EventAdmitted {
 		t.Fatalf("%v, %+v", err, events)
 	}

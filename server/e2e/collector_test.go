@@ -114,6 +114,13 @@ type span struct {
 	attr              map[string]any
 	status            int
 	service           string // of its resource
+	events            []event
+}
+
+type event struct {
+	name string
+	at   time.Time
+	attr map[string]any
 }
 
 // Kinds and statuses of spans, as OTLP numbers them.
@@ -135,6 +142,11 @@ type otlpTraces struct {
 				StartTimeUnixNano, EndTimeUnixNano nanos
 				Attributes                         attributes
 				Status                             struct{ Code int }
+				Events                             []struct {
+					TimeUnixNano nanos
+					Name         string
+					Attributes   attributes
+				}
 			}
 		}
 	}
@@ -168,9 +180,13 @@ func (c *collector) spans(t *testing.T) []span {
 			service, _ := r.Resource.Attributes.value()["service.name"].(string)
 			for _, scope := range r.ScopeSpans {
 				for _, s := range scope.Spans {
-					out = append(out, span{trace: s.TraceID, id: s.SpanID, parent: s.ParentSpanID, name: s.Name, kind: s.Kind,
+					got := span{trace: s.TraceID, id: s.SpanID, parent: s.ParentSpanID, name: s.Name, kind: s.Kind,
 						start: time.Time(s.StartTimeUnixNano), end: time.Time(s.EndTimeUnixNano),
-						attr: s.Attributes.value(), status: s.Status.Code, service: service})
+						attr: s.Attributes.value(), status: s.Status.Code, service: service}
+					for _, e := range s.Events {
+						got.events = append(got.events, event{e.Name, time.Time(e.TimeUnixNano), e.Attributes.value()})
+					}
+					out = append(out, got)
 				}
 			}
 		}

@@ -102,7 +102,7 @@ func matches(m *dto.Metric, labels []string) bool {
 // says, by Prometheus' own parser and linter.
 func TestMetrics(t *testing.T) {
 	const key = "sesame"
-	g := own(t, []string{"LLAMERO_API_KEYS=alice:" + key}, "--slots", "2", "--context", "512", "--metrics-listen", "127.0.0.1:0")
+	g := own(t, []string{"LLAMERO_API_KEYS=alice:" + key}, "--slots", "2", "--context", "512", "--metrics-listen", "127.0.0.1:0", "--redis", startRedis(t).url)
 	line, err := g.log.find(testContext(t), g.done, "serving metrics")
 	if err != nil {
 		t.Fatalf("%v\n%s", err, g.log)

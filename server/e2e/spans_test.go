@@ -42,6 +42,13 @@ func (x *exchange) check(t *testing.T, spans []span, content bool) {
 	if cached, ok := answer.attr["gen_ai.usage.cache_read.input_tokens"].(int64); !ok || cached < 0 || cached > x.got.Usage.Prompt {
 		t.Errorf("cached tokens: %v", answer.attr["gen_ai.usage.cache_read.input_tokens"])
 	}
+	if len(answer.events) != 1 {
+		t.Fatalf("the answer's events: %v", answer.events)
+	}
+	if e := answer.events[0]; e.name != "prefix lookup" || e.at.Before(answer.start) || e.at.After(answer.end) || e.attr["llamero.lookup.tier"] != "host" ||
+		e.attr["llamero.lookup.asked_tokens"] != x.got.Usage.Prompt || e.attr["llamero.lookup.found_tokens"] != answer.attr["gen_ai.usage.cache_read.input_tokens"] {
+		t.Errorf("event %s at %v: %v", e.name, e.at, e.attr)
+	}
 	if decode := waits[2]; x.chunked && !decode.end.After(x.early) {
 		t.Errorf("decode ends %v, when a quarter of the tokens had come %v", decode.end, x.early)
 	}
@@ -146,6 +153,12 @@ func render(server, answer span, waits []span) string {
 		fmt.Fprintf(&b, "\n%s%s  +%v %v", indent, s.name, s.start.Sub(server.start), s.end.Sub(s.start))
 		for _, key := range slices.Sorted(maps.Keys(s.attr)) {
 			fmt.Fprintf(&b, "\n%s    %s = %v", indent, key, s.attr[key])
+		}
+		for _, e := range s.events {
+			fmt.Fprintf(&b, "\n%s    event %s  +%v", indent, e.name, e.at.Sub(server.start))
+			for _, key := range slices.Sorted(maps.Keys(e.attr)) {
+				fmt.Fprintf(&b, "\n%s        %s = %v", indent, key, e.attr[key])
+			}
 		}
 	}
 	line("", server)

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"llamero/cache"
+	"llamero/cache/store"
 	"llamero/engine"
 	"llamero/scheduler/loop"
 	"llamero/server"
@@ -27,6 +28,11 @@ type snapshot struct {
 
 func (s snapshot) Stats() loop.Stats     { return s.stats }
 func (s snapshot) Limits() engine.Limits { return s.limits }
+
+// redisCounts are a Redis tier's.
+type redisCounts store.RedisStats
+
+func (c redisCounts) Stats() store.RedisStats { return store.RedisStats(c) }
 
 func none(string) string { return "" }
 
@@ -45,6 +51,12 @@ func busy(t *testing.T) *Telemetry {
 		limits: engine.Limits{Slots: 8, PoolTokens: 1000, PageTokens: 32, Pages: 40},
 	})
 	o.Admitted(100, 60)
+	o.Lookup(96, 32)
+	redis, watchRedis := tel.Redis("m")
+	redis.Get(20*time.Millisecond, 1, nil)
+	redis.Put(time.Millisecond, 500, io.ErrUnexpectedEOF)
+	watchRedis(redisCounts{Hits: 1, Puts: 2, BytesRead: 300, BytesWritten: 600, Errors: 3, Timeouts: 4, Unavailable: 5,
+		Bad: map[string]uint64{"mac": 6}, Dropped: map[string]uint64{"queue": 7}, Queued: 8, Open: true})
 	o.Tokens(1, -1)
 	o.Tokens(2, 30*time.Millisecond)
 	o.Pass(&loop.Pass{Kind: engine.PassDecode, Rows: 3, Idle: 1, Tokens: 3, Took: 10 * time.Millisecond, Expected: 8 * time.Millisecond})
@@ -110,6 +122,21 @@ func TestPage(t *testing.T) {
 		`vllm:generation_tokens_total`+m+` 3`,
 		`vllm:prefix_cache_queries_total`+m+` 100`,
 		`vllm:prefix_cache_hits_total`+m+` 60`,
+		`vllm:external_prefix_cache_queries_total`+m+` 96`,
+		`vllm:external_prefix_cache_hits_total`+m+` 32`,
+		`llamero_redis_seconds_sum{model_name="m",op="get"} 0.02`,
+		`llamero_redis_seconds_count{model_name="m",op="put"} 1`,
+		`llamero_redis_pages_total{model_name="m",op="get"} 1`,
+		`llamero_redis_pages_total{model_name="m",op="put"} 2`,
+		`llamero_redis_bytes_total{model_name="m",op="get"} 300`,
+		`llamero_redis_bytes_total{model_name="m",op="put"} 600`,
+		`llamero_redis_errors_total{kind="error",model_name="m"} 3`,
+		`llamero_redis_errors_total{kind="timeout",model_name="m"} 4`,
+		`llamero_redis_errors_total{kind="unavailable",model_name="m"} 5`,
+		`llamero_redis_errors_total{kind="mac",model_name="m"} 6`,
+		`llamero_redis_dropped_pages_total{model_name="m",reason="queue"} 7`,
+		`llamero_redis_queued_pages`+m+` 8`,
+		`llamero_redis_up`+m+` 0`,
 		`vllm:inter_token_latency_seconds_count`+m+` 1`,
 		`vllm:inter_token_latency_seconds_sum`+m+` 0.03`,
 		`vllm:time_to_first_token_seconds_sum`+m+` 0.3`,
@@ -183,6 +210,11 @@ func TestNoMetrics(t *testing.T) {
 	}
 	o, watch := tel.Model("m")
 	watch(nil)
+	redis, watchRedis := tel.Redis("m")
+	watchRedis(nil)
+	if redis.Get != nil || redis.Put != nil {
+		t.Error("metrics are off, and Redis is observed")
+	}
 	if tel.Handler() != nil || tel.Requests().End != nil || tel.Requests().Begin != nil || o.Pass != nil || o.Step != nil {
 		t.Error("metrics are off, and something is observed")
 	}

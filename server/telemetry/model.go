@@ -26,6 +26,7 @@ type passMetrics struct {
 type modelMetrics struct {
 	prompt, generated prometheus.Counter
 	queries, hits     prometheus.Counter
+	asked, found      prometheus.Counter // of the remote tier
 	between           prometheus.Observer
 
 	passes                map[engine.PassKind]passMetrics
@@ -57,6 +58,8 @@ func newModelMetrics(r prometheus.Registerer, alias string) *modelMetrics {
 		generated: counter(vllm+"generation_tokens_total", "Tokens generated."),
 		queries:   counter(vllm+"prefix_cache_queries_total", "Prompt tokens that were looked up."),
 		hits:      counter(vllm+"prefix_cache_hits_total", "Of those, tokens that needed no computing."),
+		asked:     counter(vllm+"external_prefix_cache_queries_total", "Prompt tokens that the tier behind this process's memory was asked for."),
+		found:     counter(vllm+"external_prefix_cache_hits_total", "Of those, tokens that it had."),
 		between:   histogram(vllm+"inter_token_latency_seconds", "Time between an answer's tokens, as they left the engine.", betweenBuckets),
 
 		passes: map[engine.PassKind]passMetrics{},
@@ -65,7 +68,7 @@ func newModelMetrics(r prometheus.Registerer, alias string) *modelMetrics {
 		edits:  map[engine.EditKind]prometheus.Counter{},
 		moved:  counter(own+"moved_tokens_total", "Tokens whose KV was copied: from slot to slot, into pages and out of them."),
 		editing: counter(own+"edit_seconds_total",
-			"Time that edits of slots took: moves, forks, trims, drops."),
+			"Time that edits of slots took: moves, forks, trims, drops, pages read and written."),
 		fails: counter(own+"step_failures_total", "Steps that the engine failed; their requests are computed again."),
 	}
 	seconds := byKind("pass_seconds", "Time of a pass.", betweenBuckets)
@@ -91,6 +94,10 @@ func (m *modelMetrics) observer() loop.Observer {
 			m.prompt.Add(float64(prompt))
 			m.queries.Add(float64(prompt))
 			m.hits.Add(float64(cached))
+		},
+		Lookup: func(asked, found int) {
+			m.asked.Add(float64(asked))
+			m.found.Add(float64(found))
 		},
 		Tokens: func(n int, gap time.Duration) {
 			m.generated.Add(float64(n))

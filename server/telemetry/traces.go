@@ -106,6 +106,14 @@ func (o *otel) answer(ctx context.Context, r *server.Record, end trace.SpanEndOp
 	if a.Messages != nil {
 		span.SetAttributes(content(a)...)
 	}
+	for _, l := range a.Lookups {
+		span.AddEvent("prefix lookup", trace.WithTimestamp(l.Ended), trace.WithAttributes(
+			attribute.String("llamero.lookup.tier", l.Tier),
+			attribute.Int("llamero.lookup.asked_tokens", l.Asked),
+			attribute.Int("llamero.lookup.found_tokens", l.Found),
+			attribute.Float64("llamero.lookup.duration", l.Ended.Sub(l.Began).Seconds()),
+		))
+	}
 	fail(span, r, 400)
 	over := r.Start.Add(r.Duration)
 	o.wait(ctx, "queue", a.Submitted, a.Admitted, over)

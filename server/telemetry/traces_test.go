@@ -42,6 +42,10 @@ func chat() *server.Record {
 			Params: openai.Params{N: 1, Stream: true, MaxTokens: 50, Seed: &seed, Stop: []string{"END"}, Sampling: engine.Sampling{Temperature: 0.5, TopP: 0.9, TopK: 40}},
 			Began:  start.Add(time.Second / 2), Submitted: start.Add(time.Second), Admitted: start.Add(2 * time.Second),
 			First: start.Add(3 * time.Second), Last: start.Add(8 * time.Second),
+			Lookups: []server.Lookup{
+				{Tier: "remote", Began: start.Add(time.Second), Ended: start.Add(1500 * time.Millisecond), Asked: 64, Found: 32},
+				{Tier: "host", Began: start.Add(2 * time.Second), Ended: start.Add(2 * time.Second), Asked: 100, Found: 60},
+			},
 		},
 	}
 }
@@ -104,6 +108,19 @@ func TestSpanTree(t *testing.T) {
 	}
 	if end := r.Start.Add(r.Duration); !server.EndTime.Equal(end) || !answer.EndTime.Equal(end) || !server.StartTime.Equal(r.Start) {
 		t.Error("the spans do not end with the last byte")
+	}
+	if len(answer.Events) != 2 {
+		t.Fatalf("events: %v", answer.Events)
+	}
+	for i, l := range r.Answer.Lookups {
+		e := answer.Events[i]
+		want := []attribute.KeyValue{
+			attribute.String("llamero.lookup.tier", l.Tier), attribute.Int("llamero.lookup.asked_tokens", l.Asked),
+			attribute.Int("llamero.lookup.found_tokens", l.Found), attribute.Float64("llamero.lookup.duration", l.Ended.Sub(l.Began).Seconds()),
+		}
+		if e.Name != "prefix lookup" || !e.Time.Equal(l.Ended) || !slices.Equal(e.Attributes, want) {
+			t.Errorf("event %s at %v: %v, want %v", e.Name, e.Time, e.Attributes, want)
+		}
 	}
 	want := map[string]attribute.Value{
 		"gen_ai.operation.name": attribute.StringValue("chat"), "gen_ai.provider.name": attribute.StringValue("llamero"),

@@ -1,0 +1,2 @@
+// Package storetest holds the tests that every cache.Remote passes.
+package storetest
