@@ -75,7 +75,7 @@ func (b *builder) fits(q *sequence) bool {
 			running++
 		}
 	}
-	_, shared := b.s.donor(q)
+	_, shared := b.s.source(q)
 	return running == 0 || need-shared+growth*(running+1) <= b.s.cfg.Limits.PoolTokens
 }
 

@@ -18,8 +18,10 @@ import (
 // known: one that wants the same pages next waits for it, rather than compute them
 // again beside it.
 
-// followTokens is Config.Follow's default.
-const followTokens = 128
+// followTokens is Config.Follow's default. It is low: the leader computes anyway and
+// comes first, so waiting costs little, and thirty-two followers that each compute the
+// rest themselves cost seconds.
+const followTokens = 32
 
 // retired is a slot that its sequence has left and whose pages are to be published.
 type retired struct {

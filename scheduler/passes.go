@@ -277,6 +277,9 @@ func (b *builder) take(q *sequence, nanos float64, depth, room int, first bool) 
 	if most == gap && gap-c < tileRows && b.s.costs.chunk(gap, depth) <= nanos*(1+tailSlack) {
 		return gap // a tail that small would cost far more in a pass of its own
 	}
+	if left := gap - c; left < tileRows && c-(tileRows-left) >= tileRows {
+		c -= tileRows - left // what is left then fills a tile
+	}
 	if c >= tileRows {
 		if end := (q.computed + c) % chunkAlign; c-end >= tileRows {
 			return c - end

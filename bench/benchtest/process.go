@@ -22,6 +22,8 @@ const (
 	EnvDie = "BENCHTEST_DIE"
 	// EnvStep is Server.Step, 2ms without.
 	EnvStep = "BENCHTEST_STEP"
+	// EnvKeeps is Server.Keeps.
+	EnvKeeps = "BENCHTEST_KEEPS"
 )
 
 // Main stands in for a server if the arguments are those that start one or ask it
@@ -63,7 +65,7 @@ func serve(args []string) error {
 		return err
 	}
 	s := New(max(1, *slots))
-	s.Queue, s.Twist = *queue, twist
+	s.Queue, s.Twist, s.Keeps = *queue, twist, os.Getenv(EnvKeeps)
 	s.Step, s.Word = 2*time.Millisecond, 100*time.Microsecond
 	if step, err := time.ParseDuration(os.Getenv(EnvStep)); err == nil {
 		s.Step = step

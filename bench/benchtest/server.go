@@ -8,6 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,6 +26,9 @@ type Server struct {
 	// Twist, unless 0, changes what is answered from that token on: a server that is
 	// not quite the same.
 	Twist int
+	// Keeps, unless empty, is a folder in which servers remember what they were asked:
+	// a prompt that one of them has had takes no time, and is cached.
+	Keeps string
 	Log   *slog.Logger // what becomes of each request; nil: nothing
 
 	slots            chan struct{}
@@ -84,6 +89,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, `{"status":"ok","running":%d,"waiting":%d}`, s.running.Load(), s.waiting.Load())
 	case "/v1/models":
 		io.WriteString(w, `{"object":"list","data":[{"id":"first"},{"id":"second"}]}`)
+	case "/metrics":
+		s.metrics(w)
 	case "/v1/chat/completions":
 		start := time.Now()
 		status := s.complete(w, r)
@@ -127,10 +134,16 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request) (status int) {
 	for _, m := range asked.Messages {
 		words += len(strings.Fields(m.Content))
 	}
-	if !pause(r.Context(), time.Duration(words)*s.Word) {
+	cached, known := 1, s.keep(asked.Messages)
+	if s.Keeps != "" {
+		cached = 0
+	}
+	if known {
+		cached = words
+	} else if !pause(r.Context(), time.Duration(words)*s.Word) {
 		return gone
 	}
-	usage := fmt.Sprintf(`"usage":{"prompt_tokens":%d,"completion_tokens":%d,"prompt_tokens_details":{"cached_tokens":1}}`, words, asked.MaxTokens)
+	usage := fmt.Sprintf(`"usage":{"prompt_tokens":%d,"completion_tokens":%d,"prompt_tokens_details":{"cached_tokens":%d}}`, words, asked.MaxTokens, cached)
 	answer := s.Answer(asked.Messages, asked.MaxTokens)
 	for _, word := range answer {
 		if !pause(r.Context(), s.Step) {
@@ -147,6 +160,27 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request) (status int) {
 		fmt.Fprintf(w, `{"choices":[{"message":{"content":%q},"finish_reason":"length"}],%s}`, strings.Join(answer, ""), usage)
 	}
 	return http.StatusOK
+}
+
+// keep notes that a prompt was asked, and says whether it had been before.
+func (s *Server) keep(messages []Message) (known bool) {
+	if s.Keeps == "" {
+		return false
+	}
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%q", messages)
+	f, err := os.OpenFile(filepath.Join(s.Keeps, strconv.FormatUint(h.Sum64(), 16)), os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		f.Close()
+	}
+	return err != nil
+}
+
+// metrics counts what was kept, a page each, as Llamero does on its page.
+func (s *Server) metrics(w io.Writer) {
+	kept, _ := os.ReadDir(s.Keeps)
+	fmt.Fprintf(w, "llamero_cache_pages{model_name=\"m\",state=\"free\"} 1000\n"+
+		"llamero_cache_pages{model_name=\"m\",state=\"used\"} %d\nllamero_redis_pages_total{model_name=\"m\",op=\"put\"} %d\n", len(kept), len(kept))
 }
 
 func pause(ctx context.Context, d time.Duration) bool {

@@ -14,6 +14,7 @@ type config struct {
 	bench.Serving
 	llamero string
 	peer    string
+	redis   string // redis-server's binary
 
 	seed    uint64
 	rounds  int
@@ -27,6 +28,7 @@ var defaults = map[string]config{
 	"show4": {rounds: 3, words: 60, tokens: 192, clients: 32},
 	"show5": {rounds: 5, words: 700, tokens: 1200, clients: 200, Serving: bench.Serving{Queue: 256}},
 	"show6": {rounds: 1, words: 60, tokens: 16, clients: 500, Serving: bench.Serving{Queue: 64}},
+	"show7": {rounds: 5, words: 700, tokens: 16, clients: 1},
 }
 
 func parse(c command, args []string) (*config, error) {
@@ -35,6 +37,7 @@ func parse(c command, args []string) (*config, error) {
 	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
 	fs.StringVar(&cfg.llamero, "llamero", "bin/llamero", "Llamero's `binary`; empty: the peer alone")
 	fs.StringVar(&cfg.peer, "peer", "", "llama-server's `binary`; empty: Llamero alone")
+	fs.StringVar(&cfg.redis, "redis-server", "redis-server", "`binary` of the Redis that show7 starts")
 	fs.StringVar(&cfg.Model, "model", "", "GGUF `file` that both serve (required)")
 	fs.StringVar(&cfg.Lib, "lib", "", "`folder` of Llamero's llama.cpp libraries; empty: its own default")
 	fs.StringVar(&cfg.Layout, "layout", "auto", "Llamero's KV `layout`: auto, split or unified")

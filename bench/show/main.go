@@ -1,6 +1,7 @@
 // Command show prints the tables behind claims that are not about a workload as a
 // whole: what a step costs after early ends, how fast vanished clients make room, how
-// fast a surplus is refused. Workloads as a whole are `llamero bench`'s.
+// fast a surplus is refused, what a restart costs. Workloads as a whole are `llamero
+// bench`'s.
 //
 //	go run ./bench/show show4 --llamero bin/llamero --peer llama-server --model model.gguf --lib DIR
 package main
@@ -30,6 +31,7 @@ var commands = []command{
 	{"show4", "step time after early ends, and of stream counts between the cheap widths", show4},
 	{"show5", "clients that vanish in every state: time until all slots are free", show5},
 	{"show6", "more requests at once than the queue holds: how fast the surplus is refused", show6},
+	{"show7", "a prompt's first token after a restart and from a second gateway, through Redis and from a folder", show7},
 }
 
 func main() {

@@ -26,7 +26,7 @@ func (e *Engine) Step(ctx context.Context, p engine.Plan, emit func(engine.Outpu
 		return errors.New("engine: closed")
 	}
 	start := time.Now()
-	e.forked = -1
+	e.assembled, e.forked = nil, -1 // since the last step pages may have got other bytes
 	for i := range p.Edits {
 		if err := e.edit(p.Edits[i]); err != nil {
 			return err

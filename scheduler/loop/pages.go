@@ -85,6 +85,7 @@ func (l *Loop) fetch(id scheduler.ID) {
 		ctx, cancel := context.WithTimeout(l.fetchCtx, p.Wait)
 		defer cancel()
 		pages, err := p.Remote.Get(ctx, want)
+		pages = l.whole(pages, len(want))
 		took := time.Duration(l.now() - began)
 		l.asked(took)
 		if err != nil {
@@ -95,6 +96,17 @@ func (l *Loop) fetch(id scheduler.ID) {
 		l.mu.Unlock()
 		l.poke()
 	})
+}
+
+// whole cuts off what is no page, or was not asked for: what a page that is too short
+// leaves of its place is what was there before.
+func (l *Loop) whole(pages [][]byte, most int) [][]byte {
+	for i, p := range pages {
+		if i == most || len(p) != l.limits.PageBytes {
+			return pages[:i]
+		}
+	}
+	return pages
 }
 
 // asked keeps what asking the remote tier takes.
