@@ -12,8 +12,9 @@ const (
 	relapse      = 10 * time.Second // a failure so soon after it closed doubles the wait
 )
 
-// breaker says whether Redis is worth asking. It opens after failures in a row, and
-// closes when a probe says so: no request is spent on finding out. Where probes
+// breaker says whether Redis is worth asking. It opens after failures in a row, or
+// after one that a probe confirms, and closes when a probe says so: no request is
+// spent on finding out. Where probes
 // succeed and requests fail all the same, on a link that is too slow for a page,
 // probes come ever less often. Its methods are safe for concurrent use.
 type breaker struct {
@@ -43,14 +44,25 @@ func (b *breaker) succeed(era uint64) {
 }
 
 // fail says that it did not, and whether that has opened the breaker: then the first
-// probe is due after wait.
-func (b *breaker) fail(era uint64, now time.Time) (wait time.Duration, tripped bool) {
+// probe is due after wait. The first failure of a row is to be confirmed by a probe.
+func (b *breaker) fail(era uint64, now time.Time) (wait time.Duration, tripped, first bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if era != b.era || b.open {
-		return 0, false
+		return 0, false, false
 	}
 	if b.failures++; b.failures < tripAfter {
+		return 0, false, b.failures == 1
+	}
+	b.trip(now)
+	return b.wait, true, false
+}
+
+// confirm says that a probe has failed as well. The answer is fail's.
+func (b *breaker) confirm(era uint64, now time.Time) (wait time.Duration, tripped bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if era != b.era || b.open {
 		return 0, false
 	}
 	b.trip(now)
@@ -66,18 +78,6 @@ func (b *breaker) trip(now time.Time) {
 	b.open, b.failures = true, 0
 	b.era++
 	b.opened++
-}
-
-// start opens the breaker of a tier whose first probe has failed, unless requests
-// have done so.
-func (b *breaker) start(now time.Time) (wait time.Duration, tripped bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.open {
-		return 0, false
-	}
-	b.trip(now)
-	return b.wait, true
 }
 
 // close says that a probe has succeeded.

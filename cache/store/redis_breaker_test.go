@@ -14,7 +14,11 @@ func TestBreaker(t *testing.T) {
 		if !ok {
 			t.Fatal("the breaker is open")
 		}
-		return b.fail(era, now)
+		wait, tripped, first := b.fail(era, now)
+		if want := !tripped && b.failures == 1; first != want {
+			t.Fatalf("failure %d is the first of a row: %v", b.failures, first)
+		}
+		return wait, tripped
 	}
 	trip := func() time.Duration {
 		t.Helper()
@@ -43,13 +47,13 @@ func TestBreaker(t *testing.T) {
 	if wait := trip(); wait != probeEvery {
 		t.Errorf("the first probe is due after %v", wait)
 	}
-	if _, tripped := b.fail(late, now); tripped {
+	if _, tripped, first := b.fail(late, now); tripped || first {
 		t.Error("it opens twice")
 	}
 	b.close(now)
 	// What began before it opened says nothing of now, good or bad.
 	for range 2 * tripAfter {
-		if _, tripped := b.fail(late, now); tripped {
+		if _, tripped, first := b.fail(late, now); tripped || first {
 			t.Fatal("late failures open it")
 		}
 	}
@@ -78,12 +82,17 @@ func TestBreaker(t *testing.T) {
 	if wait := trip(); wait != probeEvery {
 		t.Errorf("wait %v after a long time of health", wait)
 	}
-	if _, tripped := b.start(now); tripped {
+	era, _ := b.enter()
+	if _, tripped := b.confirm(era, now); tripped {
 		t.Error("what is open is opened")
 	}
 	b.close(now)
-	if _, tripped := b.start(now); !tripped {
-		t.Error("a first probe that fails does not open it")
+	if _, tripped := b.confirm(era, now); tripped {
+		t.Error("a probe from before it closed opens it")
+	}
+	era, _ = b.enter()
+	if _, tripped := b.confirm(era, now); !tripped {
+		t.Error("a probe that fails does not open it")
 	}
 	if open, opened := b.state(); !open || opened != 14 {
 		t.Errorf("open %v, %d times", open, opened)

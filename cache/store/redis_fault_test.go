@@ -171,6 +171,21 @@ func TestNotThereFromTheStart(t *testing.T) {
 	}
 }
 
+// One request that gets no answer is enough: a probe finds out the rest.
+func TestOneFailureOpens(t *testing.T) {
+	s := startRedis(t)
+	r := open(t, testOptions(s.url()))
+	pages := chain(1, 2)
+	storetest.Store(t, r, pages)
+	s.signal(syscall.SIGSTOP)
+	if n, err := inTime(t, r, pages, getDeadline); n != 0 || err == nil {
+		t.Fatalf("%d pages of a server that is stopped, error %v", n, err)
+	}
+	untilOpen(t, r, true)
+	s.signal(syscall.SIGCONT)
+	untilOpen(t, r, false)
+}
+
 // Redis is out of memory: writing is refused and pauses, reading goes on.
 func TestOutOfMemory(t *testing.T) {
 	s := startRedis(t, "--maxmemory-policy", "noeviction")

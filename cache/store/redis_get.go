@@ -231,8 +231,11 @@ func (r *Redis) settle(era uint64, v verdict, err error) {
 	case healthy:
 		r.breaker.succeed(era)
 	case ailing:
-		if wait, tripped := r.breaker.fail(era, time.Now()); tripped {
+		switch wait, tripped, first := r.breaker.fail(era, time.Now()); {
+		case tripped:
 			r.unavailable(wait, err)
+		case first:
+			r.spawn(func() { r.confirm(era) })
 		}
 	}
 }

@@ -17,16 +17,23 @@ func (r *Redis) probe() error {
 
 // greet connects, so that the first request need not, and says how that went.
 func (r *Redis) greet() {
-	err := r.probe()
-	switch {
-	case r.ctx.Err() != nil:
-	case err == nil:
+	era, _ := r.breaker.enter()
+	if r.confirm(era) {
 		r.log.Info("pages are shared through redis", "redis", r.where)
-	default:
-		if wait, tripped := r.breaker.start(time.Now()); tripped {
-			r.unavailable(wait, err)
-		}
 	}
+}
+
+// confirm opens the breaker if Redis does not answer a probe either, and reports
+// whether it did answer.
+func (r *Redis) confirm(era uint64) bool {
+	err := r.probe()
+	if err == nil || r.ctx.Err() != nil {
+		return err == nil
+	}
+	if wait, tripped := r.breaker.confirm(era, time.Now()); tripped {
+		r.unavailable(wait, err)
+	}
+	return false
 }
 
 // unavailable is called when the breaker has opened.
