@@ -7,6 +7,7 @@ BACKEND ?=
 ARGS ?=
 PEER ?=
 FUZZTIME ?= 20s
+SOAK ?= 10m
 
 bin      := bin/llamero
 backend  := $(if $(BACKEND),--backend $(BACKEND))
@@ -21,7 +22,7 @@ collector := bin/collector
 heavy    := ./engine/llama ./server/e2e
 
 .DEFAULT_GOAL := help
-.PHONY: help build run files bench bench-peer libs model collector test unit lint vet fuzz deps venv node clean
+.PHONY: help build run files bench bench-peer libs model collector test unit lint vet fuzz soak deps venv node clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,6 +92,9 @@ fuzz: ## fuzz every fuzz target for FUZZTIME (20s)
 			echo "== $$pkg $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
 		done; \
 	done
+
+soak: deps files ## random chats over a small prefix cache for SOAK (10m), memory watched
+	CI=true LLAMERO_SOAK=$(SOAK) go test -count=1 -timeout 25h -run '^TestSoak$$' -v ./server/e2e
 
 deps: # system packages for the tests
 	@.ci/deps

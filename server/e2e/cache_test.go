@@ -3,14 +3,10 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"net"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // longPrompt is a conversation of some four hundred tokens; its end differs.
@@ -100,67 +96,18 @@ func TestWarmRestart(t *testing.T) {
 	}
 }
 
-// redisServer is a Redis of a test's own.
-type redisServer struct {
-	url string
-	cmd *exec.Cmd
-}
-
-// startRedis starts a Redis on a free port of loopback.
-func startRedis(t *testing.T) *redisServer {
-	t.Helper()
-	path, err := exec.LookPath("redis-server")
-	need(t, err == nil, "redis-server is not there")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
-	_, port, _ := net.SplitHostPort(addr)
-	cmd := exec.Command(path, "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", t.TempDir())
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	r := &redisServer{url: "redis://" + addr + "/0", cmd: cmd}
-	t.Cleanup(r.kill)
-	for deadline := time.Now().Add(10 * time.Second); ; {
-		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			c.Close()
-			return r
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("redis-server does not answer: %v", err)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-}
-
-func (r *redisServer) kill() {
-	_ = r.cmd.Process.Kill()
-	_ = r.cmd.Wait()
-}
-
 // What one gateway has computed, another begins with, through Redis; and without
 // Redis they go on.
 func TestSharedThroughRedis(t *testing.T) {
 	redis := startRedis(t)
-	url := redis.url
-	args := append(smallCache, "--redis", url, "--redis-wait", "2s")
+	args := append(smallCache, "--redis", redis.url, "--redis-wait", "2s")
 	one := own(t, nil, args...)
 	got, prompt, text := cached(t, one, "How many items are there?")
 	if got != 0 {
 		t.Errorf("%d tokens cached in an empty Redis", got)
 	}
 	// Written in the background: the prompt's pages, one after the other.
-	for deadline := time.Now().Add(20 * time.Second); keys(t, url) < prompt/32; {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d keys in Redis after a prompt of %d tokens", keys(t, url), prompt)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	until(t, "the prompt's pages are in Redis", func() bool { return redis.keys(t) >= prompt/32 })
 	two := own(t, nil, args...)
 	got, _, said := cached(t, two, "How many items are there?")
 	if got < prompt*8/10 {
@@ -181,23 +128,4 @@ func TestSharedThroughRedis(t *testing.T) {
 			t.Errorf("without Redis gateway %d has %d tokens cached", i, got)
 		}
 	}
-}
-
-// keys counts what is in a Redis.
-func keys(t *testing.T, url string) int {
-	t.Helper()
-	addr := strings.TrimSuffix(strings.TrimPrefix(url, "redis://"), "/0")
-	c, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	n := -1
-	if _, err = fmt.Fprint(c, "DBSIZE\r\n"); err == nil {
-		_, err = fmt.Fscanf(c, ":%d\r\n", &n)
-	}
-	if err != nil || n < 0 {
-		t.Fatalf("DBSIZE: %d, %v", n, err)
-	}
-	return n
 }

@@ -1,0 +1,246 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"llamero/bench"
+)
+
+const (
+	soakSlots   = 8
+	soakClients = 12
+	// steady is from when on memory must be flat: before, caches fill and the runtime
+	// finds its size.
+	steady  = 5 * time.Minute
+	maxGrow = 8 << 20 // bytes, between the middle and the end
+)
+
+// soakTime is how long the soak takes: a moment, unless LLAMERO_SOAK says otherwise.
+func soakTime(t *testing.T) time.Duration {
+	t.Helper()
+	said := os.Getenv("LLAMERO_SOAK")
+	if said == "" {
+		return 10 * time.Second
+	}
+	d, err := time.ParseDuration(said)
+	if err != nil || d < time.Second || d > 24*time.Hour {
+		t.Fatalf("LLAMERO_SOAK=%s: want from 1s to 24h, such as 10m", said)
+	}
+	return d
+}
+
+// Random chats of several tenants over memory for a few prompts, with a Redis behind
+// it that forgets: clients leave, answers end early, prompts begin alike. At the end
+// nothing is left over: no slot, no page, no goroutine, no file, no memory.
+func TestSoak(t *testing.T) {
+	length := soakTime(t)
+	redis := startRedis(t, "--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru")
+	keys := []string{"sesame", "barley", "millet"}
+	g := own(t, []string{"LLAMERO_API_KEYS=alice:sesame,bob:barley,carol:millet"}, "--slots", fmt.Sprint(soakSlots),
+		"--context", "1024", "--cache-memory", "16MiB", "--redis", redis.url)
+	ask(t, g, keys[0], disjoint(t, 1, 100, 8)[0]) // what is made once is there
+	s := &soak{g: g, key: keys[0], began: time.Now()}
+	before := s.look(t)
+
+	ctx, cancel := context.WithTimeout(t.Context(), length)
+	defer cancel()
+	systems, err := texts(1<<40, 4, 200)
+	if err != nil {
+		t.Fatal(err)
+	}
+	words, err := texts(1<<41, 300, 40)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: soakClients}}
+	done := tally{of: map[string]int{}}
+	var wg sync.WaitGroup
+	failed := make(chan error, soakClients)
+	for i := range soakClients {
+		k := newTalker(g, client, uint64(i), keys[i%len(keys)], systems, words, &done)
+		wg.Go(func() {
+			if err := k.run(ctx); err != nil {
+				failed <- err
+			}
+		})
+	}
+	all := make(chan struct{})
+	go func() { wg.Wait(); close(all) }()
+	s.watch(t, all, max(length/600, 100*time.Millisecond))
+	cancel()
+	<-all
+	close(failed)
+	for err := range failed {
+		t.Error(err)
+	}
+	client.CloseIdleConnections()
+	t.Logf("%v: %v", length, done.of)
+	for _, what := range []string{"answered", "left", "two answers", "stopped early", "refused"} {
+		if done.of[what] == 0 && (length >= steady || what == "answered") {
+			t.Errorf("never %s", what)
+		}
+	}
+	s.rest(t, before)
+	s.flat(t, length)
+	redis.kill()
+	s.whole(t)
+	if strings.Contains(g.log.String(), `"level":"ERROR"`) {
+		t.Errorf("the log has errors:\n%s", g.log)
+	}
+}
+
+// soak watches a gateway.
+type soak struct {
+	g     *gateway
+	key   string
+	began time.Time
+	rss   []memoryAt
+}
+
+// memoryAt is what the process took at a time.
+type memoryAt struct {
+	at    time.Duration
+	bytes float64
+}
+
+// look reads the metrics, which add up at any time.
+func (s *soak) look(t *testing.T) page {
+	t.Helper()
+	p, _ := scrape(t, s.g.url+"/metrics", s.key)
+	s.rss = append(s.rss, memoryAt{time.Since(s.began), p.value("process_resident_memory_bytes")})
+	if n := p.value("llamero_slots"); n != soakSlots {
+		t.Errorf("%v slots in all states", n)
+	}
+	if n := p.value("llamero_cache_pages"); n != s.total(p) || n == 0 {
+		t.Errorf("%v pages used and free, of %v", n, s.total(p))
+	}
+	if n := p.value("llamero_step_failures_total"); n != 0 {
+		t.Errorf("%v steps failed", n)
+	}
+	return p
+}
+
+// total is how many pages the memory has.
+func (s *soak) total(p page) float64 {
+	for _, m := range p["vllm:cache_config_info"].GetMetric() {
+		for _, l := range m.GetLabel() {
+			if l.GetName() == "num_gpu_blocks" {
+				var n float64
+				_, _ = fmt.Sscan(l.GetValue(), &n)
+				return n
+			}
+		}
+	}
+	return 0
+}
+
+// watch looks every so often until all clients are done, or something is wrong.
+func (s *soak) watch(t *testing.T, done <-chan struct{}, every time.Duration) {
+	t.Helper()
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for !t.Failed() {
+		select {
+		case <-tick.C:
+			s.look(t)
+		case <-done:
+			return
+		}
+	}
+}
+
+// rest waits until the gateway holds no more than before. Connections, to Redis and
+// from clients that went, take a moment to go.
+func (s *soak) rest(t *testing.T, before page) {
+	t.Helper()
+	var left []string
+	if !soon(patience, func() bool {
+		left = nil
+		p := s.look(t)
+		for _, x := range []struct {
+			name   string
+			labels []string
+			most   float64
+		}{
+			{"vllm:num_requests_running", nil, 0},
+			{"vllm:num_requests_waiting", nil, 0},
+			{"llamero_mailbox_tokens", nil, 0},
+			{"llamero_slots", []string{"state", "decode"}, 0},
+			{"llamero_slots", []string{"state", "prefill"}, 0},
+			{"llamero_redis_queued_pages", nil, 0},
+			{"go_goroutines", nil, before.value("go_goroutines") + 5},
+			{"process_open_fds", nil, before.value("process_open_fds") + 10},
+		} {
+			if n := p.value(x.name, x.labels...); n > x.most {
+				left = append(left, fmt.Sprintf("%s%v is %v, not %v at most", x.name, x.labels, n, x.most))
+			}
+		}
+		return len(left) == 0
+	}) {
+		t.Error(strings.Join(left, "\n"))
+	}
+}
+
+// whole looks that every page of the memory can be used, so that none is kept for
+// ever: a prompt that is longer than the memory fills it. Redis must be gone.
+func (s *soak) whole(t *testing.T) {
+	t.Helper()
+	r := disjoint(t, 1, 800, 1)[0]
+	first, again := ask(t, s.g, s.key, r), ask(t, s.g, s.key, r)
+	p := s.look(t)
+	want := min(int(s.total(p))*pageTokens, useful(again))
+	if first.Cached != 0 || again.Cached != want {
+		t.Errorf("%d, then %d tokens cached of %d; the memory has %v pages and must have had room for %d tokens",
+			first.Cached, again.Cached, again.Prompt, s.total(p), want)
+	}
+	if p.value("llamero_cache_evictions_total") == 0 {
+		t.Error("the memory was never full")
+	}
+}
+
+// flat prints how memory grew and, where there was time enough, holds it against
+// what it may.
+func (s *soak) flat(t *testing.T, length time.Duration) {
+	t.Helper()
+	late := slices.Clone(s.rss)
+	late = slices.DeleteFunc(late, func(m memoryAt) bool { return m.at < length/3 })
+	if len(late) < 4 {
+		t.Fatalf("memory was looked at %d times", len(late))
+	}
+	median := func(part []memoryAt) float64 {
+		var bytes []float64
+		for _, m := range part {
+			bytes = append(bytes, m.bytes)
+		}
+		return bench.Median(bytes)
+	}
+	grown := median(late[len(late)/2:]) - median(late[:len(late)/2])
+	t.Logf("memory: %.1f MiB at first, %.1f MiB at the end; after a third of the time it grew by %.2f MiB, %.1f MiB an hour",
+		s.rss[0].bytes/(1<<20), late[len(late)-1].bytes/(1<<20), grown/(1<<20), slope(late)/(1<<20))
+	if length >= steady && grown > maxGrow {
+		t.Errorf("memory grew by %.1f MiB", grown/(1<<20))
+	}
+}
+
+// slope is the bytes an hour by which memory grows, by least squares.
+func slope(of []memoryAt) float64 {
+	var n, x, y, xx, xy float64
+	for _, m := range of {
+		at := m.at.Hours()
+		n, x, y, xx, xy = n+1, x+at, y+m.bytes, xx+at*at, xy+at*m.bytes
+	}
+	d := n*xx - x*x
+	if d == 0 {
+		return math.NaN()
+	}
+	return (n*xy - x*y) / d
+}
