@@ -8,6 +8,7 @@ require (
 	github.com/ardanlabs/jinja v1.5.0
 	github.com/cockroachdb/datadriven v1.0.3
 	github.com/ebitengine/purego v0.10.0
+	github.com/elastic/go-seccomp-bpf v1.6.0
 	github.com/goccy/go-yaml v1.19.2
 	github.com/gofiber/fiber/v2 v2.52.15
 	github.com/gofrs/flock v0.13.1

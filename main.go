@@ -78,7 +78,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newServe(), newBench(), newLibs(), newModels(), newVersion())
+	root.AddCommand(newServe(), newEngineWorker(), newBench(), newLibs(), newModels(), newVersion())
 	return root
 }
 

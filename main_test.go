@@ -18,7 +18,7 @@ import (
 )
 
 // With this variable set the test binary is llamero: the tests see what a shell does.
-const asLlamero = "LLAMERO_TEST_MAIN"
+const asLlamero = "TEST_AS_LLAMERO"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asLlamero) != "" {

@@ -11,7 +11,7 @@ import (
 	"llamero/cache"
 	"llamero/cache/store"
 	"llamero/configs"
-	"llamero/engine/llama"
+	"llamero/engine/worker"
 	"llamero/models"
 	"llamero/scheduler/loop"
 	"llamero/server/telemetry"
@@ -21,15 +21,16 @@ import (
 // with, and what is known of it, which the loop is.
 type pages struct {
 	loop.Pages
-	slab  []byte
+	slab  worker.Memory // its File is there for engines in processes of their own
 	key   []byte
-	dir   *store.Dir   // nil: the memory is this process's alone
+	dir   *store.Dir   // nil: the memory is this gateway's alone
 	redis *store.Redis // nil: nobody else shares it
 }
 
-// openPages takes the memory. Without any there is no cache. What can be known to be
-// wrong with the tiers behind it is found here, before the model is loaded.
-func openPages(c configs.Cache) (p *pages, err error) {
+// openPages takes the memory, shared with children if there are some. Without any
+// there is no cache. What can be known to be wrong with the tiers behind it is found
+// here, before the model is loaded.
+func openPages(c configs.Cache, shared bool) (p *pages, err error) {
 	p = &pages{}
 	if c.KeyFile != "" {
 		if p.key, err = readKey(c.KeyFile); err != nil {
@@ -47,9 +48,18 @@ func openPages(c configs.Cache) (p *pages, err error) {
 		if p.dir, err = store.OpenDir(c.Dir, int64(c.Memory)); err != nil {
 			return nil, fmt.Errorf("%w (--cache-dir)", err)
 		}
-		p.slab = p.dir.Memory()
+		p.slab.Bytes = p.dir.Memory()
+		if shared {
+			if p.slab.File, err = p.dir.Open(); err != nil {
+				return nil, fmt.Errorf("%w (--cache-dir)", err)
+			}
+		}
+	case shared:
+		if p.slab, err = worker.NewSlab(int64(c.Memory)); err != nil {
+			return nil, fmt.Errorf("%w (--cache-memory)", err)
+		}
 	default:
-		if p.slab, err = store.NewSlab(int64(c.Memory)); err != nil {
+		if p.slab.Bytes, err = store.NewSlab(int64(c.Memory)); err != nil {
 			return nil, fmt.Errorf("%w (--cache-memory)", err)
 		}
 	}
@@ -74,7 +84,7 @@ func readKey(name string) ([]byte, error) {
 }
 
 // attach finds out what the memory holds for an engine that has been opened with it.
-func (p *pages) attach(c configs.Config, e *llama.Engine, model string, watch *telemetry.Telemetry, log *slog.Logger) error {
+func (p *pages) attach(c configs.Config, e worker.Engine, model string, watch *telemetry.Telemetry, log *slog.Logger) error {
 	if err := e.Unpaged(); err != nil {
 		log.Warn("the model is served without a prefix cache", "reason", err)
 	}
@@ -87,7 +97,7 @@ func (p *pages) attach(c configs.Config, e *llama.Engine, model string, watch *t
 		return err
 	}
 	p.Host = cache.NewHost(l.Pages, l.PageTokens, lru)
-	p.Memory = p.slab
+	p.Memory = p.slab.Bytes
 	identity := cache.Root("this process")
 	if p.dir != nil || c.Cache.Redis != "" {
 		// Pages that others wrote: what they are of must be what is served here.

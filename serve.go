@@ -17,6 +17,7 @@ import (
 	"llamero/configs"
 	"llamero/engine"
 	"llamero/engine/llama"
+	"llamero/engine/worker"
 	"llamero/models"
 	"llamero/scheduler/loop"
 	"llamero/server"
@@ -82,9 +83,9 @@ func serve(ctx context.Context, c configs.Config, stderr io.Writer) error {
 // model is a served model with the native things behind it.
 type model struct {
 	server.Model
-	tokenizer *llama.Tokenizer
+	tokenizer worker.Tokenizer
 	loop      *loop.Loop
-	engine    *llama.Engine
+	engine    worker.Engine
 	pages     *pages
 }
 
@@ -98,7 +99,8 @@ func openModel(c configs.Config, lib, path, templateSource string, watch *teleme
 		}
 	}()
 	start := time.Now()
-	if m.tokenizer, err = llama.OpenTokenizer(lib, path); err != nil {
+	apart := c.Engine.Process == "worker"
+	if m.tokenizer, err = openTokenizer(apart, lib, path, log); err != nil {
 		return nil, err
 	}
 	source := m.tokenizer.Info().ChatTemplate
@@ -111,15 +113,15 @@ func openModel(c configs.Config, lib, path, templateSource string, watch *teleme
 	if err != nil {
 		return nil, fmt.Errorf("%w; --chat-template-file names another", err)
 	}
-	if m.pages, err = openPages(c.Cache); err != nil {
+	if m.pages, err = openPages(c.Cache, apart); err != nil {
 		return nil, err
 	}
-	m.engine, err = llama.Open(llama.Options{
+	m.engine, err = openEngine(apart, m.pages.slab, log, llama.Options{
 		Lib: lib, Model: path, Layout: layout(c.Engine.Layout),
 		Slots: c.Engine.Slots, SlotTokens: c.Engine.Context, KVBudget: int64(c.Engine.KVMemory),
 		GPULayers: c.Engine.GPULayers, TypeK: c.Engine.TypeK, TypeV: c.Engine.TypeV,
 		Threads: c.Engine.Threads, PassTokens: c.Engine.BatchTokens,
-		Slab: m.pages.slab, PageTokens: c.Cache.PageTokens,
+		PageTokens: c.Cache.PageTokens,
 	})
 	if err != nil {
 		return nil, err
@@ -145,7 +147,7 @@ func openModel(c configs.Config, lib, path, templateSource string, watch *teleme
 		"layout", limits.Layout.String(), "slots", limits.Slots, "context", limits.SlotTokens,
 		"kv", configs.Bytes(int64(limits.PoolTokens)*int64(limits.TokenBytes)>>20<<20).String(),
 		"pages", limits.Pages, "page_tokens", limits.PageTokens,
-		"threads", c.Engine.Threads, "offload", m.engine.Info().Offload, "took", time.Since(start).Round(time.Millisecond).String())
+		"threads", c.Engine.Threads, "process", c.Engine.Process, "offload", m.engine.Info().Offload, "took", time.Since(start).Round(time.Millisecond).String())
 	return m, nil
 }
 

@@ -42,6 +42,7 @@ type Model struct {
 type Engine struct {
 	Lib         string `yaml:"lib" flag:"lib" doc:"folder of llama.cpp's shared libraries; empty takes what libs fetch brought for the backend"`
 	Backend     string `yaml:"backend" flag:"backend" enum:"cpu,cuda,vulkan,metal" auto:"metal on Apple silicon, else cpu" doc:"which fetched libraries to use when lib is empty"`
+	Process     string `yaml:"process" flag:"engine" enum:"worker,inprocess" auto:"worker, where the system is a Unix" doc:"where llama.cpp runs: worker is a process of its own, which is started again when it dies, inprocess the gateway's"`
 	Layout      string `yaml:"layout" flag:"layout" enum:"auto,split,unified" doc:"how slots share KV memory: split gives each its own, unified one pool to all, auto takes split where slots times context fit kv_memory"`
 	Slots       int    `yaml:"slots" flag:"slots" min:"1" max:"250" auto:"8 a thread, 8 to 32" doc:"requests that decode at once"`
 	Context     int    `yaml:"context" flag:"context" min:"0" max:"16777216" doc:"tokens a slot holds, prompt and answer; 0 is what the model was trained for, as far as kv_memory goes"`

@@ -22,6 +22,7 @@ func Default() Config {
 		Model: Model{Path: "default"},
 		Engine: Engine{
 			Backend:     backend(runtime.GOOS, runtime.GOARCH),
+			Process:     process(runtime.GOOS),
 			Layout:      "auto",
 			Slots:       slots(threads),
 			KVMemory:    kvMemory(memory()),
@@ -47,6 +48,14 @@ func backend(goos, goarch string) string {
 		return "metal"
 	}
 	return "cpu"
+}
+
+// process is worker where a child can be given a socket and memory.
+func process(goos string) string {
+	if goos == "windows" || goos == "plan9" || goos == "js" || goos == "wasip1" {
+		return "inprocess"
+	}
+	return "worker"
 }
 
 // slots grows with the cores until a wider pass gains little more throughput and

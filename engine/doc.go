@@ -7,6 +7,7 @@
 // engine may live in another process.
 //
 // The package is pure: it knows no clock, no file, no native library. What runs a
-// real model is in engine/llama; engine/enginetest has a fake model that tells on
-// its caller, and the conformance suite that every engine passes.
+// real model is in engine/llama, and engine/worker does so in a process of its own;
+// engine/enginetest has a fake model that tells on its caller, and the conformance
+// suite that every engine passes.
 package engine

@@ -11,6 +11,9 @@ type Plan struct {
 	Step   uint64
 	Edits  []Edit
 	Passes []Pass // decode passes first, so that their tokens leave before a prompt chunk runs
+	// Expected is what the step is predicted to take, in nanoseconds; 0 is unknown. An
+	// engine that can hang is given up when it takes far longer.
+	Expected int64
 }
 
 // EditKind says what an Edit does to a slot.

@@ -36,6 +36,9 @@ const maxCarry = 0.5
 // prompt another answer of the same request is computing waits for it, and so does
 // one whose next pages another request is computing.
 func (b *builder) ready(q *sequence) bool {
+	if b.s.barred(q) {
+		return false
+	}
 	if b.forkable(q) {
 		computing := false
 		for _, o := range q.req.sequences {

@@ -102,6 +102,9 @@ func (s *Scheduler) Check() error {
 			return err
 		}
 	}
+	if err := s.checkSuspects(); err != nil {
+		return err
+	}
 	if s.flight == nil && (s.rows != nil || s.shapes != nil) {
 		return fmt.Errorf("rows without a flight")
 	}
@@ -118,8 +121,6 @@ func (q *sequence) check(slotTokens int) error {
 		return fmt.Errorf("%d tokens of %d, in a slot of %d", len(q.tokens), q.limit, slotTokens)
 	case !slices.Equal(q.tokens[:len(q.req.Prompt)], q.req.Prompt):
 		return fmt.Errorf("the prompt has changed")
-	case q.failures >= maxFailures:
-		return fmt.Errorf("%d failures", q.failures)
 	}
 	return nil
 }

@@ -18,4 +18,6 @@
 //	slots.go   split layout: moves and idle rows instead of holes
 //	passes.go  the decode pass, then as many prompt chunks as the latency target leaves time for
 //	costs.go   what passes cost on this machine, calibrated and then learnt
+//
+// When the engine fails, suspects.go finds the request that makes it fail, if one does.
 package scheduler

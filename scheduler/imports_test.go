@@ -36,6 +36,7 @@ var homes = map[string][]string{
 	"llamero/engine/llama":              {"llamero", "llamero/bench/raw", "llamero/engine/worker"},
 	"llamero/engine/enginetest":         {},
 	"llamero/cache/store/storetest":     {},
+	"github.com/elastic/go-seccomp-bpf": {"llamero/engine/worker"},
 	"github.com/cockroachdb/datadriven": {},
 	"go.opentelemetry.io":               {"llamero/server/telemetry"},
 	"github.com/prometheus":             {"llamero/server/telemetry"},

@@ -28,9 +28,6 @@ type Config struct {
 	Follow int
 }
 
-// maxFailures is how many failed steps in a row a sequence may have been in.
-const maxFailures = 3
-
 // Scheduler is the state machine. The zero value is of no use; see New.
 type Scheduler struct {
 	cfg   Config
@@ -51,11 +48,14 @@ type Scheduler struct {
 	shapes      []shape       // what its passes are expected to cost by
 	moved       int           // tokens that the flight's edits carry
 	saved       []int32       // host pages that the flight's edits write; none once they have
+	applied     int           // its passes whose output has come
 	landed      []int32       // host pages that have been written since Saved was called
 	preemptions int
 
 	retired   []retired                   // slots to be published before they are dropped
 	computing map[cache.Address]*sequence // pages of prompts that are not published yet, by who computes them
+
+	suspects
 }
 
 // New returns a scheduler for an engine with empty slots.
@@ -183,6 +183,9 @@ func (s *Scheduler) end(events []Event, q *sequence, f Finish, err error, now Ti
 		s.waiting = slices.DeleteFunc(s.waiting, func(o *sequence) bool { return o == q })
 	}
 	q.ended = true
+	if q.peak > 0 {
+		s.acquit(q)
+	}
 	req := q.req
 	if req.left--; req.left == 0 {
 		if !req.started() {
@@ -217,18 +220,7 @@ func (s *Scheduler) Next(now Tick) (engine.Plan, []Event) {
 	if s.flight != nil {
 		panic("scheduler: Next while a plan is in flight")
 	}
-	var events []Event
-	for i := 0; i < len(s.waiting); {
-		q := s.waiting[i]
-		if d := q.req.Deadline; d != 0 && now >= d && !q.req.started() {
-			for _, o := range q.req.sequences {
-				events = s.end(events, o, FinishExpired, nil, now)
-			}
-			continue
-		}
-		i++
-	}
-	b := &builder{s: s, now: now, events: events}
+	b := &builder{s: s, now: now, events: s.Expire(now)}
 	b.publish()
 	b.dropDirty()
 	b.makeRoom()
@@ -242,9 +234,26 @@ func (s *Scheduler) Next(now Tick) (engine.Plan, []Event) {
 		return engine.Plan{}, b.events
 	}
 	s.step++
-	b.plan.Step = s.step
+	b.plan.Step, b.plan.Expected = s.step, int64(b.expected()+s.costs.move(b.moved))
 	s.flight, s.rows, s.shapes, s.moved, s.saved = &b.plan, b.rows, b.shapes, b.moved, b.saved
 	return b.plan, b.events
+}
+
+// Expire ends requests whose deadline has passed while they waited, as Next does. It
+// must not be called while a plan is in flight.
+func (s *Scheduler) Expire(now Tick) []Event {
+	var events []Event
+	for i := 0; i < len(s.waiting); {
+		q := s.waiting[i]
+		if d := q.req.Deadline; d != 0 && now >= d && !q.req.started() {
+			for _, o := range q.req.sequences {
+				events = s.end(events, o, FinishExpired, nil, now)
+			}
+			continue
+		}
+		i++
+	}
+	return events
 }
 
 // builder is a plan in the making.
@@ -291,6 +300,7 @@ func (s *Scheduler) Apply(out engine.Output, now Tick) ([]Event, error) {
 		return nil, fmt.Errorf("scheduler: output of step %d, pass %d, which is not in flight", out.Step, out.Pass)
 	}
 	s.keep()
+	s.applied, s.barren = out.Pass+1, 0
 	pass := &s.flight.Passes[out.Pass]
 	if len(out.Rows) != len(pass.Rows) {
 		return nil, fmt.Errorf("scheduler: %d rows of output for a pass of %d", len(out.Rows), len(pass.Rows))
@@ -311,13 +321,17 @@ func (s *Scheduler) Apply(out engine.Output, now Tick) ([]Event, error) {
 	return events, nil
 }
 
-func (s *Scheduler) land() { s.flight, s.rows, s.shapes, s.saved = nil, nil, nil, nil }
+func (s *Scheduler) land() {
+	s.flight, s.rows, s.shapes, s.saved, s.applied = nil, nil, nil, nil, 0
+}
 
 // advance records what a row computed and drew.
 func (s *Scheduler) advance(events []Event, q *sequence, row *engine.Row, out *engine.RowOutput, now Tick) []Event {
 	q.computed += len(row.Tokens) + int(out.Accepted)
 	s.cells.Grow(q.slot, len(row.Tokens)+int(out.Accepted))
-	q.failures = 0
+	if q.peak > 0 && q.computed >= q.peak {
+		s.acquit(q)
+	}
 	s.charge(q.req.Tenant, len(row.Tokens), len(out.Sampled))
 	ev := Event{ID: q.req.ID, Choice: q.choice, Kind: EventTokens, At: now}
 	if q.scores() {
@@ -350,37 +364,36 @@ func (s *Scheduler) advance(events []Event, q *sequence, row *engine.Row, out *e
 }
 
 // Fail says that the plan in flight ended with an error: nothing is known of the
-// slots any more. Running sequences wait again with what they have; those that
-// have been in too many failed steps end with FinishError.
+// slots any more. Running sequences wait again with what they have; one on which the
+// engine fails again and again, at last on it alone, ends with FinishError.
 func (s *Scheduler) Fail(err error, now Tick) []Event {
-	var events []Event
-	inFlight := make(map[*sequence]bool)
-	for _, rows := range s.rows {
-		for _, q := range rows {
-			if q != nil {
-				inFlight[q] = true
-			}
-		}
-	}
+	accused := s.accused(err)
 	if s.cfg.Pages != nil {
 		s.cfg.Pages.Forget(s.saved)
 	}
 	s.land()
 	for i, q := range s.slots {
 		s.dirty[i] = i < s.cfg.Limits.Slots // idle rows leave nothing in scratch slots
-		if q == nil {
-			continue
-		}
-		s.vacate(q)
-		if inFlight[q] {
-			q.failures++
-		}
-		s.enqueue(q)
-		if q.failures >= maxFailures {
-			events = s.end(events, q, FinishError, err, now)
+		if q != nil {
+			s.vacate(q)
+			s.enqueue(q)
 		}
 	}
+	events := s.judge(nil, accused, err, now)
 	s.retired = s.retired[:0] // nobody knows what those slots hold
+	return events
+}
+
+// Abandon ends every request with an error: there is no engine to run them.
+func (s *Scheduler) Abandon(err error, now Tick) []Event {
+	var events []Event
+	for _, list := range [2][]*sequence{slices.Clone(s.slots), slices.Clone(s.waiting)} {
+		for _, q := range list {
+			if q != nil {
+				events = s.end(events, q, FinishError, err, now)
+			}
+		}
+	}
 	return events
 }
 

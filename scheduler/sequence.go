@@ -26,7 +26,7 @@ type sequence struct {
 	scored   int   // prompt tokens whose scores have been emitted
 	admitted bool  // has had a slot before
 	ended    bool
-	failures int // steps in a row that failed with it
+	peak     int // tokens that it must have computed to be above suspicion; 0: it is
 
 	chain    []cache.Address // of its pages: the prompt's, then as far as needed
 	fetching bool            // somebody looks elsewhere for pages of it

@@ -9,6 +9,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"llamero/engine"
 	"llamero/scheduler"
 	"llamero/scheduler/loop"
 	"llamero/server/openai"
@@ -30,6 +31,7 @@ func toWire(err error) *openai.Error {
 		long *scheduler.TooLongError
 		text *tokenizer.TooLongError
 		fib  *fiber.Error
+		bad  *scheduler.PoisonError
 	)
 	switch {
 	case errors.As(err, &wire):
@@ -52,6 +54,12 @@ func toWire(err error) *openai.Error {
 		return openai.Invalid("", "This model cannot read the text: %v.", err)
 	case errors.As(err, &fib):
 		return fiberError(fib)
+	case errors.As(err, &bad):
+		return &openai.Error{Status: http.StatusInternalServerError, Type: openai.TypeServer, NoRetry: true,
+			Message: "The engine failed each time it computed this request, and it was tried alone; sending it again would not help."}
+	case errors.Is(err, engine.ErrLost):
+		return &openai.Error{Status: http.StatusServiceUnavailable, Type: openai.TypeServer, Code: openai.CodeOverloaded,
+			Message: "The engine is being restarted and does not come back; try again later.", RetryAfter: maxRetryAfter}
 	}
 	return internal()
 }

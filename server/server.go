@@ -155,7 +155,7 @@ func (s *Server) ready() bool {
 		return false
 	}
 	for _, m := range s.order {
-		if !m.Loop.Stats().Ready {
+		if t, ok := m.Tokenizer.(interface{ Ready() bool }); ok && !t.Ready() || !m.Loop.Stats().Ready {
 			return false
 		}
 	}

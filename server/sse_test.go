@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"llamero/engine"
 	"llamero/scheduler"
 	"llamero/server/openai"
 )
@@ -122,6 +123,8 @@ func TestStreamFailures(t *testing.T) {
 		code   string
 	}{
 		{"error", scheduler.Event{Kind: scheduler.EventDone, Finish: scheduler.FinishError, Err: boom}, 500, ""},
+		{"poison", scheduler.Event{Kind: scheduler.EventDone, Finish: scheduler.FinishError, Err: &scheduler.PoisonError{Err: boom}}, 500, ""},
+		{"no engine", scheduler.Event{Kind: scheduler.EventDone, Finish: scheduler.FinishError, Err: &engine.LostError{Reason: "secret"}}, 503, openai.CodeOverloaded},
 		{"expired", scheduler.Event{Kind: scheduler.EventDone, Finish: scheduler.FinishExpired}, 503, openai.CodeOverloaded},
 		{"cut off", scheduler.Event{Kind: scheduler.EventDone, Finish: scheduler.FinishCancel}, 503, openai.CodeShuttingDown},
 		{"outgrown", scheduler.Event{Kind: scheduler.EventDone, Finish: scheduler.FinishError, Err: &scheduler.TooLongError{Tokens: 9, Limit: 8}}, 400, openai.CodeContextLength},

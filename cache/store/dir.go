@@ -22,9 +22,10 @@ import (
 // What a page holds is taken back before it is overwritten and written down once it
 // is whole, with a checksum, so that a torn page is one that is not there.
 type Dir struct {
-	memory []byte
-	lock   *flock.Flock
-	index  *os.File
+	memory     []byte
+	memoryPath string
+	lock       *flock.Flock
+	index      *os.File
 
 	identity             cache.Address
 	pageTokens, pageSize int
@@ -61,7 +62,7 @@ func OpenDir(path string, size int64) (*Dir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("page folder: %w", err)
 	}
-	d := &Dir{lock: flock.New(filepath.Join(path, lockFile))}
+	d := &Dir{lock: flock.New(filepath.Join(path, lockFile)), memoryPath: filepath.Join(path, memoryFile)}
 	switch ok, err := d.lock.TryLock(); {
 	case err != nil:
 		return nil, fmt.Errorf("page folder %s: %w", path, err)
@@ -69,7 +70,7 @@ func OpenDir(path string, size int64) (*Dir, error) {
 		return nil, fmt.Errorf("page folder %s: another process has it", path)
 	}
 	var err error
-	if d.memory, err = mapFile(filepath.Join(path, memoryFile), size); err == nil {
+	if d.memory, err = mapFile(d.memoryPath, size); err == nil {
 		d.index, err = os.OpenFile(filepath.Join(path, indexFile), os.O_RDWR|os.O_CREATE, 0o600)
 	}
 	if err != nil {
@@ -81,6 +82,9 @@ func OpenDir(path string, size int64) (*Dir, error) {
 
 // Memory is that of the pages.
 func (d *Dir) Memory() []byte { return d.memory }
+
+// Open opens the memory's file for reading: for another process that maps it too.
+func (d *Dir) Open() (*os.File, error) { return os.Open(d.memoryPath) }
 
 func (d *Dir) recordSize() int { return recordMeta + 4*d.pageTokens }
 

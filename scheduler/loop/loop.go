@@ -300,6 +300,10 @@ func (l *Loop) step(plan engine.Plan) {
 	l.failed++
 	l.opt.Log.Error("a step failed; its requests are computed again", "step", plan.Step, "failures", l.failures, "error", err)
 	l.deliver(l.sched.Fail(err, l.now()))
+	if r, ok := l.eng.(engine.Restarter); ok && errors.Is(err, engine.ErrLost) {
+		l.recover(r, err)
+		return
+	}
 	l.pause(min(failureBackoff<<min(l.failures, 10), maxBackoff))
 }
 

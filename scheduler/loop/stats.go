@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"llamero/cache"
+	"llamero/engine"
 )
 
 // Stats is a snapshot for gauges and health checks.
@@ -25,8 +26,15 @@ type Costs struct {
 	PromptToken float64   // a prompt's token, at depth 0
 }
 
-// Stats returns the latest snapshot; it never waits for a step.
-func (l *Loop) Stats() Stats { return *l.stats.Load() }
+// Stats returns the latest snapshot; it never waits for a step. Whether the engine is
+// alive it says as of now: it may die while nothing runs.
+func (l *Loop) Stats() Stats {
+	st := *l.stats.Load()
+	if r, ok := l.eng.(engine.Restarter); ok && st.Ready {
+		st.Ready = r.Ready()
+	}
+	return st
+}
 
 // publish makes the state visible to Stats.
 func (l *Loop) publish() {

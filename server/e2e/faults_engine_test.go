@@ -1,0 +1,369 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// What the engine's process may suffer without a client seeing more than a pause.
+
+// child is the process of a gateway's that has a role, 0 if there is none now.
+func child(t *testing.T, g *gateway, role string) int {
+	t.Helper()
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil || len(stats) == 0 {
+		t.Skip("processes cannot be listed here")
+	}
+	for _, name := range stats {
+		stat, err := os.ReadFile(name)
+		if err != nil {
+			continue // it has ended meanwhile
+		}
+		_, rest, _ := strings.Cut(string(stat), ") ")
+		f := strings.Fields(rest)
+		if len(f) < 2 || f[0] == "Z" || f[1] != strconv.Itoa(g.cmd.Process.Pid) {
+			continue
+		}
+		line, err := os.ReadFile(filepath.Join(filepath.Dir(name), "cmdline"))
+		if err == nil && bytes.HasSuffix(bytes.TrimRight(line, "\x00"), []byte("engine-worker\x00"+role)) {
+			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return pid
+		}
+	}
+	return 0
+}
+
+// newChild waits for a role's process that is not an old one.
+func newChild(t *testing.T, g *gateway, role string, old int) int {
+	t.Helper()
+	for end := time.Now().Add(stopTimeout); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if pid := child(t, g, role); pid != 0 && pid != old {
+			return pid
+		}
+	}
+	t.Fatalf("there is no %s\n%s", role, g.log)
+	return 0
+}
+
+// signalChild sends a signal to a role's process, and returns which it was.
+func signalChild(t *testing.T, g *gateway, role string, sig syscall.Signal) int {
+	t.Helper()
+	pid := newChild(t, g, role, 0)
+	if err := syscall.Kill(pid, sig); err != nil {
+		t.Fatal(err)
+	}
+	return pid
+}
+
+// crowd is a number of streams that run at once.
+type crowd struct {
+	texts  []string
+	tokens []int
+	finish []string
+	errs   []error
+
+	chunks atomic.Int64   // that have come, of all
+	latest []atomic.Int64 // when each stream's last chunk came, in unix nanoseconds
+	done   sync.WaitGroup
+}
+
+// join starts streams of so many tokens each, greedily drawn.
+func join(g *gateway, n, tokens int) *crowd {
+	c := &crowd{texts: make([]string, n), tokens: make([]int, n), finish: make([]string, n), errs: make([]error, n), latest: make([]atomic.Int64, n)}
+	for i := range n {
+		c.done.Go(func() { c.errs[i] = c.read(g, i, tokens) })
+	}
+	return c
+}
+
+func (c *crowd) read(g *gateway, i, tokens int) error {
+	body, err := json.Marshal(map[string]any{
+		"model": model, "stream": true, "temperature": 0, "ignore_eos": true, "max_tokens": tokens,
+		"prompt":         fmt.Sprintf("Chapter %d. In the year %d a ship left the harbour with %d sailors, and the captain said:", i, 1700+7*i, 3*i+11),
+		"stream_options": map[string]bool{"include_usage": true},
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, g.url+"/v1/completions", bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("status %d", resp.StatusCode)
+	}
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(nil, 1<<20)
+	ended := false
+	for lines.Scan() {
+		data, ok := strings.CutPrefix(lines.Text(), "data: ")
+		if !ok {
+			continue
+		}
+		if data == "[DONE]" {
+			ended = true
+			continue
+		}
+		var chunk struct {
+			Choices []struct {
+				Text   string
+				Finish string `json:"finish_reason"`
+			}
+			Usage *struct {
+				Completion int `json:"completion_tokens"`
+			}
+			Error json.RawMessage
+		}
+		if err := json.Unmarshal([]byte(data), &chunk); err != nil {
+			return err
+		}
+		if chunk.Error != nil {
+			return fmt.Errorf("in the stream: %s", chunk.Error)
+		}
+		if chunk.Usage != nil {
+			c.tokens[i] = chunk.Usage.Completion
+		}
+		for _, x := range chunk.Choices {
+			c.texts[i] += x.Text
+			if x.Finish != "" {
+				c.finish[i] = x.Finish
+			}
+		}
+		c.latest[i].Store(time.Now().UnixNano())
+		c.chunks.Add(1)
+	}
+	if err := lines.Err(); err != nil {
+		return err
+	}
+	if !ended {
+		return fmt.Errorf("the stream was cut off after %q", c.texts[i])
+	}
+	return nil
+}
+
+// reach waits until so many chunks have come.
+func (c *crowd) reach(t *testing.T, n int64) {
+	t.Helper()
+	for end := time.Now().Add(requestTimeout); c.chunks.Load() < n; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d of %d chunks", c.chunks.Load(), n)
+		}
+	}
+}
+
+// moving waits until every stream has moved since a moment, or ended, and returns how
+// long that took.
+func (c *crowd) moving(t *testing.T, since time.Time) time.Duration {
+	t.Helper()
+	ended := make(chan struct{})
+	go func() { c.done.Wait(); close(ended) }()
+	for end := time.Now().Add(requestTimeout); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		least := int64(1<<63 - 1)
+		for i := range c.latest {
+			least = min(least, c.latest[i].Load())
+		}
+		select {
+		case <-ended:
+			return time.Since(since)
+		default:
+		}
+		if least > since.UnixNano() {
+			return time.Since(since)
+		}
+	}
+	t.Fatal("a stream does not move")
+	return 0
+}
+
+// whole waits for the end and says that every stream has all of its tokens. It returns
+// how many texts are those of another run.
+func (c *crowd) whole(t *testing.T, tokens int, other *crowd) (same int) {
+	t.Helper()
+	c.done.Wait()
+	for i := range c.texts {
+		if c.errs[i] != nil || c.tokens[i] != tokens || c.finish[i] != "length" {
+			t.Errorf("stream %d: %d of %d tokens, finish %q, %v", i, c.tokens[i], tokens, c.finish[i], c.errs[i])
+		}
+		if other != nil && c.texts[i] == other.texts[i] {
+			same++
+		}
+	}
+	return same
+}
+
+const (
+	streams = 16
+	answer  = 64
+)
+
+// One thread: what is tested here is not speed, and threads that wait for one another
+// are slow on a machine that does other things.
+var faulty = []string{"--slots", "16", "--context", "512", "--cache-memory", "64MiB", "--threads", "1"}
+
+// TestEngineKilled: kill -9 of the engine at any moment costs 16 streams a pause.
+func TestEngineKilled(t *testing.T) {
+	g := own(t, nil, faulty...)
+	calm := join(g, streams, answer)
+	calm.whole(t, answer, nil)
+	r := rand.New(rand.NewPCG(6, 1))
+	for round := range 6 {
+		c := join(g, streams, answer)
+		if round > 0 { // the first one at once: in the prompts, if there are some to compute
+			c.reach(t, 1+r.Int64N(streams*answer*3/4))
+		}
+		old := signalChild(t, g, "engine", syscall.SIGKILL)
+		killed := time.Now()
+		took := c.moving(t, killed)
+		same := c.whole(t, answer, calm)
+		t.Logf("round %d: all streams moved again after %v; %d of %d answers are byte-identical", round, took.Round(time.Millisecond), same, streams)
+		newChild(t, g, "engine", old)
+	}
+}
+
+// TestEngineKilledTwice: a second death while the first one is being mended.
+func TestEngineKilledTwice(t *testing.T) {
+	g := own(t, nil, faulty...)
+	c := join(g, streams, answer)
+	c.reach(t, 100)
+	old := signalChild(t, g, "engine", syscall.SIGKILL)
+	for range 2 {
+		old = newChild(t, g, "engine", old)
+		if err := syscall.Kill(old, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.whole(t, answer, nil)
+}
+
+// TestEngineStopped: an engine that stands still is noticed within 5 s, and replaced.
+func TestEngineStopped(t *testing.T) {
+	g := own(t, nil, faulty...)
+	c := join(g, streams, answer)
+	c.reach(t, 100)
+	old := signalChild(t, g, "engine", syscall.SIGSTOP)
+	stopped := time.Now()
+	newChild(t, g, "engine", old)
+	if took := time.Since(stopped); took > 5*time.Second {
+		t.Errorf("noticed after %v", took)
+	}
+	t.Logf("all streams moved again after %v", c.moving(t, stopped).Round(time.Millisecond))
+	c.whole(t, answer, nil)
+}
+
+// status asks for a path's status.
+func (g *gateway) status(t *testing.T, path string) int {
+	t.Helper()
+	resp, err := http.Get(g.url + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	return resp.StatusCode
+}
+
+// until polls readiness.
+func (g *gateway) until(t *testing.T, want int) {
+	t.Helper()
+	for end := time.Now().Add(stopTimeout); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if g.status(t, "/readyz") == want {
+			return
+		}
+	}
+	t.Fatalf("/readyz is never %d\n%s", want, g.log)
+}
+
+// TestReadyWithoutEngine: readiness tells the truth, with and without requests; the
+// gateway lives all the time.
+func TestReadyWithoutEngine(t *testing.T) {
+	g := own(t, nil, faulty...)
+	for _, role := range []string{"engine", "tokenizer"} {
+		signalChild(t, g, role, syscall.SIGSTOP) // a pause that cannot be missed
+		g.until(t, http.StatusServiceUnavailable)
+		if s := g.status(t, "/healthz"); s != http.StatusOK {
+			t.Errorf("without its %s the gateway's health is %d", role, s)
+		}
+		g.until(t, http.StatusOK)
+		if status, body := g.post(t, "/v1/completions", `{"model":"`+model+`","prompt":"Hello","max_tokens":2}`); status != http.StatusOK {
+			t.Errorf("after its %s was replaced: %d %s", role, status, body)
+		}
+	}
+}
+
+// TestTokenizerKilled: requests whose text was on its way are answered all the same.
+func TestTokenizerKilled(t *testing.T) {
+	g := own(t, nil, faulty...)
+	text := strings.Repeat("The quick brown fox jumps over the lazy dog. ", 2000)
+	for range 3 {
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				resp, err := http.Post(g.url+"/tokenize", "application/json", strings.NewReader(`{"content":"`+text+`"}`))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				resp.Body.Close()
+				if resp.StatusCode != http.StatusOK {
+					t.Errorf("status %d", resp.StatusCode)
+				}
+			})
+		}
+		old := signalChild(t, g, "tokenizer", syscall.SIGKILL)
+		wg.Wait()
+		newChild(t, g, "tokenizer", old)
+	}
+}
+
+// TestGatewayKilled: no child outlives its gateway.
+func TestGatewayKilled(t *testing.T) {
+	g := own(t, nil, faulty...)
+	pids := []int{newChild(t, g, "engine", 0), newChild(t, g, "tokenizer", 0)}
+	join(g, 2, answer)
+	g.kill()
+	for _, pid := range pids {
+		for end := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+			stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+			if err != nil || strings.Contains(string(stat), ") Z ") {
+				break
+			}
+			if time.Now().After(end) {
+				t.Errorf("process %d lives on", pid)
+				break
+			}
+		}
+	}
+}
+
+// TestInProcess: the engine can be had in the gateway's own process.
+func TestInProcess(t *testing.T) {
+	g := own(t, nil, append(faulty, "--engine", "inprocess")...)
+	if pid := child(t, g, "engine"); pid != 0 {
+		t.Errorf("there is a child, %d", pid)
+	}
+	join(g, 2, 8).whole(t, 8, nil)
+}
