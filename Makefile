@@ -8,6 +8,7 @@ ARGS ?=
 PEER ?=
 FUZZTIME ?= 20s
 SOAK ?= 10m
+SEEDS ?= 200000
 
 bin      := bin/llamero
 backend  := $(if $(BACKEND),--backend $(BACKEND))
@@ -22,7 +23,7 @@ collector := bin/collector
 heavy    := ./engine/llama ./server/e2e
 
 .DEFAULT_GOAL := help
-.PHONY: help build run files bench bench-peer libs model collector test unit lint vet fuzz soak deps venv node clean
+.PHONY: help build run files bench bench-peer libs model collector test unit lint vet fuzz simulate soak deps venv node clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -92,6 +93,9 @@ fuzz: ## fuzz every fuzz target for FUZZTIME (20s)
 			echo "== $$pkg $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
 		done; \
 	done
+
+simulate: ## the scheduler through SEEDS (200000) simulated lives, with all that can go wrong
+	go test -count=1 -timeout 25h -run '^TestSimulation$$' -v ./scheduler -seeds $(SEEDS)
 
 soak: deps files ## random chats over a small prefix cache for SOAK (10m), memory watched
 	CI=true LLAMERO_SOAK=$(SOAK) go test -count=1 -timeout 25h -run '^TestSoak$$' -v ./server/e2e

@@ -59,7 +59,7 @@ func (b *builder) ready(q *sequence) bool {
 
 // forkable: the sequence starts from the bare prompt of a request with siblings.
 func (b *builder) forkable(q *sequence) bool {
-	return len(q.req.sequences) > 1 && b.s.cfg.Limits.Trims &&
+	return len(q.req.sequences) > 1 && b.s.cfg.Limits.Trims && !q.apart() &&
 		len(q.tokens) == len(q.req.Prompt) && len(q.tokens) > 1 && !q.scores()
 }
 

@@ -20,4 +20,7 @@
 //	costs.go   what passes cost on this machine, calibrated and then learnt
 //
 // When the engine fails, suspects.go finds the request that makes it fail, if one does.
+//
+// TestSimulation runs it all through whatever can go wrong, as seeds decide, and cuts a
+// seed that fails down to what it takes; make simulate runs more of them.
 package scheduler

@@ -70,13 +70,12 @@ func FuzzScheduler(f *testing.F) {
 					r.Prompt = prompt(uint64(options%2), len(r.Prompt))
 				}
 				want := Fits(r, l)
-				err := w.s.Add(r)
+				err := w.submit(r)
 				if want != nil && (err == nil || err.Error() != want.Error()) || want == nil && err != nil && !errors.Is(err, ErrQueueFull) {
 					t.Fatalf("Fits says %v, Add %v", want, err)
 				}
 				if err == nil {
 					all = append(all, r)
-					w.got[r.ID], w.done[r.ID] = make([][]engine.Token, max(1, r.Choices)), make([]Finish, max(1, r.Choices))
 				}
 			case 3:
 				for range 1 + next()%16 {

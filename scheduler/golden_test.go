@@ -160,12 +160,11 @@ func (g *script) add(t *testing.T, d *datadriven.TestData) {
 	if d.HasArg("deadline") {
 		r.Deadline = g.w.now + Tick(duration(t, d, "deadline", 0))
 	}
-	if err := g.w.s.Add(r); err != nil {
+	if err := g.w.submit(r); err != nil {
 		fmt.Fprintln(&g.out, "error:", err)
 		return
 	}
 	g.names[r.ID], g.ids[name] = name, r.ID
-	g.w.got[r.ID], g.w.done[r.ID] = make([][]engine.Token, r.Choices), make([]Finish, r.Choices)
 	g.w.check()
 }
 

@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -141,8 +140,6 @@ func metamorphic(t *testing.T, seed uint64) bool {
 	})
 	return ok
 }
-
-var seedFlag = flag.Uint64("seed", 0, "the seed of TestMetamorphicSeed")
 
 // TestMetamorphicSeed runs one seed of TestMetamorphic.
 func TestMetamorphicSeed(t *testing.T) { metamorphic(t, *seedFlag) }

@@ -64,7 +64,7 @@ func (s *Scheduler) known(q *sequence) int {
 // how many tokens of it; nil if that is not a page.
 func (s *Scheduler) donor(q *sequence) (from *sequence, tokens int) {
 	chain := s.useful(q)
-	if len(chain) == 0 || !s.cfg.Limits.Trims {
+	if len(chain) == 0 || !s.cfg.Limits.Trims || q.apart() {
 		return nil, 0
 	}
 	pt := s.pageTokens()
@@ -125,7 +125,7 @@ func (s *Scheduler) computed(q *sequence) []cache.Address {
 // to be worth waiting for.
 func (s *Scheduler) follows(q *sequence) bool {
 	chain, n := s.useful(q), s.reach(q)
-	if n >= len(chain) {
+	if n >= len(chain) || q.apart() {
 		return false
 	}
 	leader := s.computing[chain[n]]

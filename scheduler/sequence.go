@@ -27,6 +27,7 @@ type sequence struct {
 	admitted bool  // has had a slot before
 	ended    bool
 	peak     int // tokens that it must have computed to be above suspicion; 0: it is
+	upset    int // times that the engine failed while its KV was copied from slot to slot
 
 	chain    []cache.Address // of its pages: the prompt's, then as far as needed
 	fetching bool            // somebody looks elsewhere for pages of it
@@ -58,6 +59,9 @@ func (q *sequence) before(o *sequence) bool {
 	}
 	return q.choice < o.choice
 }
+
+// apart reports whether the sequence is neither forked nor moved any more.
+func (q *sequence) apart() bool { return q.upset > 1 }
 
 func (q *sequence) sampling() engine.Sampling {
 	s := q.req.Sampling

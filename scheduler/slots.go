@@ -112,6 +112,9 @@ func (b *builder) simulate(downwards bool) arrangement {
 			free = free[1:] // outside of what decodes: not a hole
 			continue
 		}
+		if s.slots[from].apart() {
+			break
+		}
 		moves = append(moves, move{from, to})
 		paid += s.costs.move(s.slots[from].computed)
 		filled = append(filled, to)

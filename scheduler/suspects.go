@@ -18,6 +18,9 @@ import (
 //
 // So one bad request among n costs about 2 + log2(n) failures, and no failure that
 // comes from outside ends a request unless it comes to that request alone, every time.
+//
+// A copy from slot to slot takes two, and a trial of one never comes to it: whoever has
+// met two failures while copied so is not again, and begins with pages or from nothing.
 
 // PoisonError ends a request on which the engine fails whenever it computes it.
 type PoisonError struct{ Err error }
@@ -47,7 +50,7 @@ type accusation struct {
 
 // accused are those whom the flight's failure may be due to: the rows of the pass
 // that ran, or the slots that edits changed, if those had not been done, or both, if
-// nobody knows.
+// nobody knows. Those who were copied take note.
 func (s *Scheduler) accused(err error) []accusation {
 	if s.flight == nil {
 		return nil
@@ -85,6 +88,9 @@ func (s *Scheduler) accused(err error) []accusation {
 			case engine.EditMove, engine.EditFork:
 				at(e.Slot)
 				at(e.To)
+				if q := s.slots[e.To]; q != nil {
+					q.upset++
+				}
 			default:
 				at(e.Slot)
 			}

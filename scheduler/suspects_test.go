@@ -178,6 +178,77 @@ func TestDeadlyEdit(t *testing.T) {
 	d.expectAllBut(requests, 4)
 }
 
+// TestDeadlyCopy: what kills is the copying from slot to slot. Each is fine alone, so
+// nobody is to blame; they end without being copied, after few deaths.
+func TestDeadlyCopy(t *testing.T) {
+	system := good(100, 64, 1).Prompt
+	for name, requests := range map[string][]Request{
+		"siblings": {{ID: 1, Prompt: system, MaxTokens: 30, Choices: 3}},
+		"followers": {
+			{ID: 1, Prompt: join(system, good(1, 9, 1).Prompt), MaxTokens: 30, Paged: true},
+			{ID: 2, Prompt: join(system, good(2, 9, 1).Prompt), MaxTokens: 30, Paged: true},
+			{ID: 3, Prompt: join(system, good(3, 9, 1).Prompt), MaxTokens: 30, Paged: true},
+		},
+	} {
+		for _, layout := range []engine.Layout{engine.Split, engine.Unified} {
+			t.Run(name+", "+layout.String(), func(t *testing.T) {
+				l := enginetest.DefaultLimits(layout)
+				l.PassTokens = 32 // a prompt takes several steps: to have begun is not to have ended
+				copies := 0
+				d := newDeadly(t, Config{Limits: l, Follow: 16, TargetITL: 20e6}, func(p *engine.Plan, pass int) bool {
+					dies := pass == -1 && slices.ContainsFunc(p.Edits, func(e engine.Edit) bool { return e.Kind == engine.EditFork })
+					if dies {
+						copies++
+					}
+					return dies
+				})
+				for _, r := range requests {
+					d.add(r)
+				}
+				d.run()
+				for _, r := range requests {
+					d.expect(r)
+					for c, finish := range d.done[r.ID] {
+						if finish != FinishLength {
+							t.Errorf("request %d, choice %d ended with %q: %v", r.ID, c, finish, d.errs[r.ID])
+						}
+					}
+				}
+				if copies == 0 || copies > 4 {
+					t.Errorf("%d deaths", copies)
+				}
+			})
+		}
+	}
+}
+
+// TestApart: whoever has met two failures while copied is not moved, and others are.
+func TestApart(t *testing.T) {
+	moves := func(upset int) int {
+		w := newWorld(t, Config{Limits: enginetest.DefaultLimits(engine.Split)})
+		var requests []Request
+		for i := range ID(8) {
+			r := good(i+1, 9, 3)
+			if i%3 > 0 {
+				r.MaxTokens = 90 // between these holes open
+			}
+			requests = append(requests, r)
+			w.add(r)
+		}
+		for _, req := range w.s.requests {
+			req.sequences[0].upset = upset
+		}
+		w.run()
+		for _, r := range requests {
+			w.expect(r)
+		}
+		return w.f.Moves
+	}
+	if before, apart := moves(1), moves(2); before == 0 || apart > 0 {
+		t.Errorf("%d moves, and %d of those who are to be left alone", before, apart)
+	}
+}
+
 // TestAccidents: deaths that come from outside, one whenever everybody has moved on,
 // end nobody.
 func TestAccidents(t *testing.T) {

@@ -24,15 +24,17 @@ type world struct {
 	done   map[ID][]Finish
 	order  []ID // of first admissions
 	steps  int
+	turn   int // of step, whether there was anything to do or not
 
-	// remote is where pages go that have been saved and where they are looked for, if
-	// not nil; fetches are under way until arrive.
-	remote  map[cache.Address][]byte
-	fetches []fetch
+	remoteTier
 
 	onPlan   func(engine.Plan)                  // before it runs
 	onOutput func(*engine.Plan, *engine.Output) // before it is applied
 	onEvents func([]Event)
+	onFail   func(engine.Plan, error) // before the scheduler is told
+
+	execute func(engine.Plan, func(engine.Output)) error // runs a plan; nil: the engine does
+	relay   func([]Event) []Event                        // what of the scheduler's events arrives; nil: all
 }
 
 func newWorld(t testing.TB, cfg Config) *world {
@@ -71,15 +73,27 @@ func (w *world) calibrate() {
 
 func (w *world) add(r Request) {
 	w.t.Helper()
-	if err := w.s.Add(r); err != nil {
+	if err := w.submit(r); err != nil {
 		w.t.Fatal(err)
+	}
+}
+
+// submit adds a request that may be refused.
+func (w *world) submit(r Request) error {
+	if err := w.s.Add(r); err != nil {
+		return err
 	}
 	n := max(1, r.Choices)
 	w.got[r.ID] = make([][]engine.Token, n)
 	w.done[r.ID] = make([]Finish, n)
+	return nil
 }
 
 func (w *world) take(events []Event) {
+	w.t.Helper()
+	if w.relay != nil {
+		events = w.relay(events)
+	}
 	for _, e := range events {
 		if w.done[e.ID][e.Choice] != FinishNone {
 			w.t.Fatalf("request %d, choice %d: event %d after its end", e.ID, e.Choice, e.Kind)
@@ -103,55 +117,10 @@ func (w *world) take(events []Event) {
 	}
 }
 
-type fetch struct {
-	id   ID
-	want []cache.Wanted
-}
-
-// look begins to look for a request's pages in the remote tier.
-func (w *world) look(id ID) {
-	if w.remote == nil {
-		return
-	}
-	if want := w.s.Fetch(id, 0); want != nil {
-		w.fetches = append(w.fetches, fetch{id, want})
-	}
-}
-
-// arrive ends the first fetch; it finds at most so many pages.
-func (w *world) arrive(most int) {
-	if len(w.fetches) == 0 {
-		return
-	}
-	f := w.fetches[0]
-	w.fetches = w.fetches[1:]
-	n := 0
-	for n < min(most, len(f.want)) && w.remote[f.want[n].Address] != nil {
-		n++
-	}
-	for i, page := range w.s.Fetched(f.id, n) {
-		if page >= 0 {
-			copy(w.page(page), w.remote[f.want[i].Address])
-		}
-	}
-}
-
-func (w *world) page(i int32) []byte {
-	l := w.f.Limits()
-	return l.Page(w.f.Memory, i)
-}
-
-// publish carries what has been saved to the remote tier.
-func (w *world) publish() {
-	for _, page := range w.s.Saved() {
-		w.remote[w.s.cfg.Pages.Pin(page).Address] = slices.Clone(w.page(page))
-		w.s.cfg.Pages.Unpin(page)
-	}
-}
-
 // step plans and runs one step; it reports whether there was anything to do.
 func (w *world) step() bool {
 	w.t.Helper()
+	w.turn++
 	plan, events := w.s.Next(w.now)
 	w.take(events)
 	if plan.Step == 0 {
@@ -162,7 +131,11 @@ func (w *world) step() bool {
 	if w.onPlan != nil {
 		w.onPlan(plan)
 	}
-	err := w.f.Step(context.Background(), plan, func(out engine.Output) {
+	execute := w.execute
+	if execute == nil {
+		execute = w.compute
+	}
+	err := execute(plan, func(out engine.Output) {
 		w.now += Tick(out.Nanos)
 		if w.onOutput != nil {
 			w.onOutput(&plan, &out)
@@ -173,15 +146,26 @@ func (w *world) step() bool {
 		}
 		w.take(events)
 	})
+	w.publish()
 	if err != nil {
 		if errors.Is(err, engine.ErrPlan) || errors.Is(err, engine.ErrNoRoom) {
 			w.t.Fatalf("step %d: %v", plan.Step, err)
 		}
+		if errors.Is(err, engine.ErrLost) {
+			w.f.Restart()
+		}
+		if w.onFail != nil {
+			w.onFail(plan, err)
+		}
 		w.take(w.s.Fail(err, w.now))
 	}
-	w.publish()
 	w.check()
 	return true
+}
+
+// compute has the engine run a plan.
+func (w *world) compute(p engine.Plan, emit func(engine.Output)) error {
+	return w.f.Step(context.Background(), p, emit)
 }
 
 // until steps until a condition holds; it fails the test when there is nothing

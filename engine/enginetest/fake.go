@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"hash/fnv"
 	"slices"
 
 	"llamero/engine"
@@ -32,6 +31,9 @@ type Fake struct {
 	// Fail is asked before the edits (pass -1) and before each pass; an error fails
 	// the step there, and the slots are filled with rubbish, as after a crash.
 	Fail func(step uint64, pass int) error
+	// FailEdit is asked before each edit. An error fails the step there likewise; of a
+	// page that the edit would have saved, half is written.
+	FailEdit func(step uint64, edit int) error
 	// EOG, if positive, is drawn instead of about one token in EOGEvery.
 	EOG      engine.Token
 	EOGEvery int
@@ -82,7 +84,10 @@ func (f *Fake) Step(ctx context.Context, p engine.Plan, emit func(engine.Output)
 	if err := f.fail(p.Step, -1); err != nil {
 		return err
 	}
-	for _, e := range p.Edits {
+	for i, e := range p.Edits {
+		if err := f.failEdit(p.Step, i, e); err != nil {
+			return err
+		}
 		if err := f.edit(e); err != nil {
 			return err
 		}
@@ -107,19 +112,54 @@ func (f *Fake) Step(ctx context.Context, p engine.Plan, emit func(engine.Output)
 	return nil
 }
 
-// fail asks Fail, and leaves nothing that anybody could go on with, except by
-// dropping it.
+// fail asks Fail.
 func (f *Fake) fail(step uint64, pass int) error {
 	if f.Fail == nil {
 		return nil
 	}
 	err := f.Fail(step, pass)
 	if err != nil {
-		for i := range f.kv {
-			f.kv[i] = append(f.kv[i], 13, 13, 13)
-		}
+		f.crash()
 	}
 	return err
+}
+
+// failEdit asks FailEdit, and tears the pages that the edit was to save.
+func (f *Fake) failEdit(step uint64, edit int, e engine.Edit) error {
+	if f.FailEdit == nil {
+		return nil
+	}
+	err := f.FailEdit(step, edit)
+	if err == nil {
+		return nil
+	}
+	if e.Kind == engine.EditSave && f.ledger.CheckEdit(e) == nil {
+		f.save(e)
+		for _, p := range e.Pages {
+			if p >= 0 {
+				page := f.limits.Page(f.Memory, p)
+				for i := len(page) / 2; i < len(page); i++ {
+					page[i] = ^page[i]
+				}
+			}
+		}
+	}
+	f.crash()
+	return err
+}
+
+// crash leaves nothing in the slots that anybody could go on with, except by dropping
+// it.
+func (f *Fake) crash() {
+	for i := range f.kv {
+		f.kv[i] = append(f.kv[i], 13, 13, 13)
+	}
+}
+
+// Restart is how an engine that was lost comes back: its slots are empty and closed,
+// and host pages hold what they held.
+func (f *Fake) Restart() {
+	f.ledger, f.kv = engine.NewLedger(f.limits), make([][]engine.Token, len(f.kv))
 }
 
 func (f *Fake) edit(e engine.Edit) error {
@@ -153,20 +193,31 @@ func (f *Fake) edit(e engine.Edit) error {
 		f.kv[e.Slot] = kv
 		f.Restored += len(e.Tokens)
 	case engine.EditSave:
-		for i, p := range e.Pages {
-			if p >= 0 {
-				at := (int(e.First) + i) * f.limits.PageTokens
-				page := f.limits.Page(f.Memory, p)
-				binary.LittleEndian.PutUint64(page, hash(f.kv[e.Slot][:at]))
-				for j, t := range f.kv[e.Slot][at : at+f.limits.PageTokens] {
-					binary.LittleEndian.PutUint32(page[8+4*j:], uint32(t))
-				}
-				f.Saved += f.limits.PageTokens
-			}
-		}
+		f.save(e)
 	}
 	f.ledger.Apply(e)
 	return nil
+}
+
+// save copies a slot's pages out.
+func (f *Fake) save(e engine.Edit) {
+	for i, p := range e.Pages {
+		if p >= 0 {
+			end := (int(e.First) + i + 1) * f.limits.PageTokens
+			f.WritePage(f.limits.Page(f.Memory, p), f.kv[e.Slot][:end])
+			f.Saved += f.limits.PageTokens
+		}
+	}
+}
+
+// WritePage makes a host page of the last tokens of a text, as many as a page has: what
+// any engine that computes the text saves there.
+func (f *Fake) WritePage(page []byte, text []engine.Token) {
+	at := len(text) - f.limits.PageTokens
+	binary.LittleEndian.PutUint64(page, hash(text[:at]))
+	for i, t := range text[at:] {
+		binary.LittleEndian.PutUint32(page[8+4*i:], uint32(t))
+	}
 }
 
 func (f *Fake) pass(p *engine.Pass) (engine.Output, error) {
@@ -231,14 +282,15 @@ func sawtooth(p *engine.Pass, depth int) int64 {
 	return cost
 }
 
+// hash is FNV-1a over the numbers' bytes, the lowest first. It is most of what the fake
+// costs, so hash/fnv's buffer is left out.
 func hash(kv []engine.Token, salt ...uint64) uint64 {
-	h := fnv.New64a()
-	var b [8]byte
+	h := uint64(14695981039346656037)
 	put := func(x uint64) {
-		for i := range b {
-			b[i] = byte(x >> (8 * i))
+		for range 8 {
+			h = (h ^ x&0xff) * 1099511628211
+			x >>= 8
 		}
-		h.Write(b[:])
 	}
 	for _, s := range salt {
 		put(s)
@@ -246,7 +298,7 @@ func hash(kv []engine.Token, salt ...uint64) uint64 {
 	for _, t := range kv {
 		put(uint64(t))
 	}
-	return h.Sum64()
+	return h
 }
 
 // Reference is what the fake answers to a prompt, computed without any engine.

@@ -84,3 +84,68 @@ func TestFakeTells(t *testing.T) {
 		t.Errorf("after a drop: token %d, %v; want %d", got, err, want)
 	}
 }
+
+// TestFakeTears: a failure in the middle of a save leaves half a page, which shows when
+// it is restored; an engine that comes back is empty and has its pages.
+func TestFakeTears(t *testing.T) {
+	f := NewFake(DefaultLimits(engine.Split))
+	pt := f.Limits().PageTokens
+	text := make([]engine.Token, pt)
+	for i := range text {
+		text[i] = engine.Token(100 + i)
+	}
+	run := func(plan engine.Plan) (drawn engine.Token, err error) {
+		err = f.Step(context.Background(), plan, func(o engine.Output) {
+			if len(o.Rows) > 0 && len(o.Rows[0].Sampled) > 0 {
+				drawn = o.Rows[0].Sampled[0].Token
+			}
+		})
+		return drawn, err
+	}
+	compute := engine.Plan{Edits: []engine.Edit{{Kind: engine.EditOpen}}, Passes: []engine.Pass{{Rows: []engine.Row{sampling(0, 0, text)}}}}
+	save := engine.Plan{Edits: []engine.Edit{
+		{Kind: engine.EditSave, Pages: []int32{3}},
+		{Kind: engine.EditSave, Pages: []int32{4}},
+	}}
+	restore := func(page int32) engine.Token {
+		t.Helper()
+		got, err := run(engine.Plan{
+			Edits:  []engine.Edit{{Kind: engine.EditOpen}, {Kind: engine.EditRestore, Tokens: text, Pages: []int32{page}}},
+			Passes: []engine.Pass{{Rows: []engine.Row{sampling(0, pt, []engine.Token{5})}}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	if _, err := run(compute); err != nil {
+		t.Fatal(err)
+	}
+	broken := errors.New("broken")
+	f.FailEdit = func(_ uint64, edit int) error {
+		if edit == 1 {
+			return broken
+		}
+		return nil
+	}
+	if _, err := run(save); !errors.Is(err, broken) {
+		t.Fatalf("%v, want %v", err, broken)
+	}
+	f.FailEdit = nil
+	if _, err := run(engine.Plan{Passes: []engine.Pass{{Rows: []engine.Row{sampling(0, pt, []engine.Token{5})}}}}); err == nil {
+		t.Error("a slot survived a crash")
+	}
+	want := f.Reference(append(slices.Clone(text), 5), engine.Sampling{}, 1)[0]
+	for page, whole := range map[int32]bool{3: true, 4: false} {
+		f.Restart()
+		if got := restore(page); (got == want) != whole {
+			t.Errorf("page %d: token %d, want %d: %v", page, got, want, whole)
+		}
+	}
+	page := make([]byte, f.Limits().PageBytes)
+	f.WritePage(page, text)
+	l := f.Limits()
+	if !slices.Equal(page, l.Page(f.Memory, 3)) {
+		t.Error("a page differs from the one that was saved")
+	}
+}

@@ -60,19 +60,25 @@ func (s *shelf) Put(a cache.Address, _ []cache.Token, kv []byte, release func())
 
 func (s *shelf) Close() error { return nil }
 
-// pagedLoop has slots of 256 tokens, 40 host pages of 16, and a remote tier.
-func pagedLoop(t *testing.T, remote cache.Remote) (*Loop, *timed) {
+// pagesOf are the pages of an engine's limits, with a remote tier, or none.
+func pagesOf(t *testing.T, e *timed, remote cache.Remote) Pages {
 	t.Helper()
-	e := newTimed(4)
 	limits := e.Limits()
 	lru, err := store.NewLRU(limits.Pages)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return start(t, e, Options{Pages: Pages{
+	return Pages{
 		Host: cache.NewHost(limits.Pages, limits.PageTokens, lru), Root: func(tenant string) cache.Address { return cache.Root(tenant) },
 		Remote: remote, Memory: e.Memory, Wait: 100 * time.Millisecond,
-	}}), e
+	}
+}
+
+// pagedLoop has slots of 256 tokens, 32 host pages of 16, and a remote tier.
+func pagedLoop(t *testing.T, remote cache.Remote) (*Loop, *timed) {
+	t.Helper()
+	e := newTimed(4)
+	return start(t, e, Options{Pages: pagesOf(t, e, remote)}), e
 }
 
 // first reads a stream to its end and returns how many tokens its prompt was spared,

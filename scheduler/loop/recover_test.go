@@ -48,6 +48,7 @@ func (e *mortal) Recover(ctx context.Context) error {
 	}
 	select {
 	case <-back:
+		e.Restart()
 		e.down.Store(false)
 		return nil
 	case <-ctx.Done():
