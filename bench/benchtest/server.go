@@ -180,7 +180,8 @@ func (s *Server) keep(messages []Message) (known bool) {
 func (s *Server) metrics(w io.Writer) {
 	kept, _ := os.ReadDir(s.Keeps)
 	fmt.Fprintf(w, "llamero_cache_pages{model_name=\"m\",state=\"free\"} 1000\n"+
-		"llamero_cache_pages{model_name=\"m\",state=\"used\"} %d\nllamero_redis_pages_total{model_name=\"m\",op=\"put\"} %d\n", len(kept), len(kept))
+		"llamero_cache_pages{model_name=\"m\",state=\"used\"} %d\nllamero_redis_pages_total{model_name=\"m\",op=\"get\"} 0\n"+
+		"llamero_redis_pages_total{model_name=\"m\",op=\"put\"} %d\n", len(kept), len(kept))
 }
 
 func pause(ctx context.Context, d time.Duration) bool {

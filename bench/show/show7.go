@@ -200,8 +200,8 @@ func (s *restarts) print() {
 	}
 }
 
-// written waits until a gateway that has found nothing in Redis has written there
-// all pages that it has.
+// written waits until all pages that a gateway has are in Redis: written there, or
+// found, as those of the prompt that warms it may be.
 func written(ctx context.Context, g *bench.Served) error {
 	ctx, cancel := context.WithTimeout(ctx, writeLimit)
 	defer cancel()
@@ -216,13 +216,17 @@ func written(ctx context.Context, g *bench.Served) error {
 		if err != nil {
 			return err
 		}
-		if used > 0 && put >= used {
+		got, err := metric(ctx, g, "llamero_redis_pages_total", `op="get"`)
+		if err != nil {
+			return err
+		}
+		if used > 0 && put+got >= used {
 			return nil
 		}
 		select {
 		case <-poll.C:
 		case <-ctx.Done():
-			return fmt.Errorf("%w with %v of %v pages in Redis", context.Cause(ctx), put, used)
+			return fmt.Errorf("%w with %v of %v pages in Redis", context.Cause(ctx), put+got, used)
 		}
 	}
 }
