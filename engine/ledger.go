@@ -117,7 +117,7 @@ func (l *Ledger) CheckEdit(e Edit) error {
 		if len(e.Tokens) != len(e.Pages)*l.limits.PageTokens {
 			return planErr("restore of %d tokens into slot %d from %d pages of %d", len(e.Tokens), e.Slot, len(e.Pages), l.limits.PageTokens)
 		}
-		if err := l.checkPages(e, 0); err != nil {
+		if err := e.CheckPages(l.limits.Pages); err != nil {
 			return err
 		}
 		if err := l.checkTokens(e.Slot, e.Tokens); err != nil {
@@ -131,23 +131,10 @@ func (l *Ledger) CheckEdit(e Edit) error {
 		if end := (int64(e.First) + int64(len(e.Pages))) * int64(l.limits.PageTokens); e.First < 0 || len(e.Pages) == 0 || end > int64(len(s.Tokens)) {
 			return planErr("save of %d pages of slot %d from page %d on; the slot holds %d tokens", len(e.Pages), e.Slot, e.First, len(s.Tokens))
 		}
-		return l.checkPages(e, -1)
+		return e.CheckPages(l.limits.Pages)
 	case EditDrop:
 	default:
 		return planErr("edit of kind %d", e.Kind)
-	}
-	return nil
-}
-
-// checkPages says whether an edit names host pages that exist, each once; least is
-// the least number that may stand for one.
-func (l *Ledger) checkPages(e Edit, least int32) error {
-	seen := make(map[int32]bool, len(e.Pages))
-	for _, p := range e.Pages {
-		if p < least || int(p) >= l.limits.Pages || p >= 0 && seen[p] {
-			return planErr("edit %d of slot %d names host page %d; there are %d, each for one page of a slot", e.Kind, e.Slot, p, l.limits.Pages)
-		}
-		seen[p] = true
 	}
 	return nil
 }

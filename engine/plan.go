@@ -53,6 +53,27 @@ type Edit struct {
 	Pages    []int32  // EditRestore, EditSave: host pages in order
 }
 
+// CheckPages says whether a restore or a save names host pages of which there are so
+// many, each once; a save may leave pages out.
+func (e *Edit) CheckPages(pages int) error {
+	var least int32
+	switch e.Kind {
+	case EditRestore:
+	case EditSave:
+		least = -1
+	default:
+		return nil
+	}
+	seen := make(map[int32]bool, len(e.Pages))
+	for _, p := range e.Pages {
+		if p < least || int(p) >= pages || p >= 0 && seen[p] {
+			return planErr("edit %d of slot %d names host page %d; there are %d, each for one page of a slot", e.Kind, e.Slot, p, pages)
+		}
+		seen[p] = true
+	}
+	return nil
+}
+
 // PassKind tells a pass that yields tokens for running requests from one that reads prompts.
 type PassKind uint8
 

@@ -74,45 +74,24 @@ func (d *decoder) token() engine.Token {
 	return engine.Token(uint32(x))
 }
 
-func (d *decoder) byte() byte {
-	if len(d.b) == 0 {
+// take returns the next n bytes, at most 8.
+func (d *decoder) take(n int) []byte {
+	if len(d.b) < n {
 		d.fail()
-		return 0
+		return make([]byte, 8)[:n]
 	}
-	x := d.b[0]
-	d.b = d.b[1:]
+	x := d.b[:n]
+	d.b = d.b[n:]
 	return x
 }
 
-func (d *decoder) uint16() uint16 {
-	if len(d.b) < 2 {
-		d.fail()
-		return 0
-	}
-	x := binary.LittleEndian.Uint16(d.b)
-	d.b = d.b[2:]
-	return x
-}
+func (d *decoder) byte() byte { return d.take(1)[0] }
 
-func (d *decoder) uint32() uint32 {
-	if len(d.b) < 4 {
-		d.fail()
-		return 0
-	}
-	x := binary.LittleEndian.Uint32(d.b)
-	d.b = d.b[4:]
-	return x
-}
+func (d *decoder) uint16() uint16 { return binary.LittleEndian.Uint16(d.take(2)) }
 
-func (d *decoder) uint64() uint64 {
-	if len(d.b) < 8 {
-		d.fail()
-		return 0
-	}
-	x := binary.LittleEndian.Uint64(d.b)
-	d.b = d.b[8:]
-	return x
-}
+func (d *decoder) uint32() uint32 { return binary.LittleEndian.Uint32(d.take(4)) }
+
+func (d *decoder) uint64() uint64 { return binary.LittleEndian.Uint64(d.take(8)) }
 
 func (d *decoder) float32() float32 { return math.Float32frombits(d.uint32()) }
 

@@ -54,18 +54,16 @@ var (
 // it has loaded.
 func StartEncoder(p Process, lib, model string) (*Encoder, error) {
 	e := &Encoder{}
-	var known *encoderChild
+	var sum uint32
 	k, err := keep("tokenizer", p.logger(), func(ctx context.Context) (*encoderChild, error) {
 		c, err := startEncoder(ctx, p, lib, model)
 		if err != nil {
 			return nil, err
 		}
-		if known == nil {
-			known = c
-			e.vocab, e.info = c.vocab, c.info
-		} else if known.sum != c.sum {
+		if e.vocab == nil {
+			e.vocab, e.info, sum = c.vocab, c.info, c.sum
+		} else if sum != c.sum {
 			c.quit()
-			<-c.gone
 			return nil, errors.New("the vocabulary is not what it was: the model file has been replaced; restart the gateway")
 		}
 		c.vocab = nil
@@ -81,11 +79,10 @@ func StartEncoder(p Process, lib, model string) (*Encoder, error) {
 // encoderChild is the gateway's side of a tokenizer's process.
 type encoderChild struct {
 	*link
-	loaded chan ready    // capacity 1
-	table  chan struct{} // closed when vocab is there
-	vocab  *tokenizer.Vocab
-	info   llama.Info
-	sum    uint32 // of the piece table as it came
+	table chan struct{} // closed when vocab is there
+	vocab *tokenizer.Vocab
+	info  llama.Info
+	sum   uint32 // of the piece table as it came
 
 	ids     atomic.Uint64
 	answers atomic.Int64 // that have come
@@ -104,12 +101,12 @@ func startEncoder(ctx context.Context, p Process, lib, model string) (*encoderCh
 		return nil, err
 	}
 	h := hello{Protocol: protocol, Build: build(), Role: roleTokenizer, Level: level(p.logger()), Options: llama.Options{Lib: lib, Model: model}}
-	c := &encoderChild{loaded: make(chan ready, 1), table: make(chan struct{}), requests: make(map[uint64]*request)}
+	c := &encoderChild{table: make(chan struct{}), requests: make(map[uint64]*request)}
 	if c.link, err = dial(cmd); err != nil {
 		return nil, err
 	}
 	c.open(h, c.handle)
-	r, err := await(ctx, c.link, c.loaded)
+	r, err := c.await(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -125,17 +122,6 @@ func startEncoder(ctx context.Context, p Process, lib, model string) (*encoderCh
 // handle is called on the link's goroutine.
 func (c *encoderChild) handle(k kind, b []byte) error {
 	switch k {
-	case kindReady:
-		r, err := decodeReady(b)
-		if err != nil {
-			return err
-		}
-		select {
-		case c.loaded <- r:
-			return nil
-		default:
-			return errors.New("it is ready twice")
-		}
 	case kindVocab:
 		select {
 		case <-c.table:

@@ -24,7 +24,6 @@ type message struct {
 // engineChild is the gateway's side of an engine's process. One goroutine calls step.
 type engineChild struct {
 	*link
-	loaded   chan ready // capacity 1
 	messages chan message
 	steps    atomic.Int64 // that have ended
 
@@ -46,18 +45,6 @@ func (c *engineChild) worked() bool { return c.steps.Load() > 0 }
 
 // handle is called on the link's goroutine.
 func (c *engineChild) handle(k kind, b []byte) (err error) {
-	if k == kindReady {
-		r, err := decodeReady(b)
-		if err != nil {
-			return err
-		}
-		select {
-		case c.loaded <- r:
-			return nil
-		default:
-			return errors.New("it is ready twice")
-		}
-	}
 	m := message{kind: k}
 	switch k {
 	case kindOutput:

@@ -69,7 +69,6 @@ func (k *keeper[C]) run(c C) {
 		case <-l.gone:
 		case <-k.ctx.Done():
 			l.quit()
-			<-l.gone
 			return
 		}
 		k.set(none, l.reason())

@@ -1,7 +1,9 @@
 package worker
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -18,6 +20,8 @@ const (
 	suspended = 2 * time.Second
 	// endGrace is how long a child whose socket is closed may take to end.
 	endGrace = 2 * time.Second
+	// loadLimit is how long a child may take to load a model, pulses or not.
+	loadLimit = 15 * time.Minute
 )
 
 // link is the gateway's end of a child: its frames are read by one goroutine and
@@ -32,6 +36,7 @@ type link struct {
 	deadline atomic.Int64           // when what it does takes too long; 0: it does nothing
 	handing  atomic.Bool            // a frame is being handled: silence is ours
 	cause    atomic.Pointer[string] // why it was killed
+	loaded   chan ready             // capacity 1
 	gone     chan struct{}          // closed when it has ended and its last frame is handled
 }
 
@@ -41,11 +46,12 @@ func dial(c command) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &link{process: p, in: newFrameReader(p.conn), out: newFrameWriter(p.conn), origin: time.Now(), gone: make(chan struct{})}, nil
+	return &link{process: p, in: newFrameReader(p.conn), out: newFrameWriter(p.conn), origin: time.Now(),
+		loaded: make(chan ready, 1), gone: make(chan struct{})}, nil
 }
 
-// open tells the child what it is to be. Its frames go to handle from then on, whose
-// error ends it; handle must not keep a payload.
+// open tells the child what it is to be. Its frames, but pulses and kindReady, go to
+// handle from then on, whose error ends it; handle must not keep a payload.
 func (l *link) open(h hello, handle func(kind, []byte) error) {
 	go l.watch()
 	go l.run(handle)
@@ -53,7 +59,7 @@ func (l *link) open(h hello, handle func(kind, []byte) error) {
 	if err == nil {
 		err = l.out.put(kindHello, b...)
 	}
-	if err != nil {
+	if err != nil && !gone(err) { // of one that is gone, its end says more
 		l.abort("it could not be told what to be: " + err.Error())
 	}
 }
@@ -86,13 +92,55 @@ func (l *link) read(handle func(kind, []byte) error) error {
 			continue
 		}
 		l.handing.Store(true)
-		err = handle(k, b)
+		if k == kindReady {
+			err = l.load(b)
+		} else {
+			err = handle(k, b)
+		}
 		l.heard.Store(int64(time.Since(l.origin)))
 		l.handing.Store(false)
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// load takes what a child says when it has loaded.
+func (l *link) load(b []byte) error {
+	r, err := decodeReady(b)
+	if err != nil {
+		return err
+	}
+	select {
+	case l.loaded <- r:
+		return nil
+	default:
+		return errors.New("it is ready twice")
+	}
+}
+
+// await waits until the child has loaded.
+func (l *link) await(ctx context.Context) (ready, error) {
+	l.arm(loadLimit)
+	defer l.disarm()
+	var r ready
+	select {
+	case r = <-l.loaded:
+	case <-l.gone:
+		select {
+		case r = <-l.loaded:
+		default:
+			return r, fmt.Errorf("the process that loads the model ended: %s", l.reason())
+		}
+	case <-ctx.Done():
+		l.quit()
+		return r, ctx.Err()
+	}
+	if r.Error != "" {
+		l.quit()
+		return r, r.err()
+	}
+	return r, nil
 }
 
 // watch kills a child that is silent, or takes too long.
@@ -134,8 +182,12 @@ func (l *link) abort(reason string) {
 	l.kill()
 }
 
-// quit ends the child as its parent's death would: it sees its socket closed.
-func (l *link) quit() { _ = l.conn.Close() }
+// quit ends the child as its parent's death would, by closing its socket, and waits
+// for its end.
+func (l *link) quit() {
+	_ = l.conn.Close()
+	<-l.gone
+}
 
 // reason says why the child is gone; it is.
 func (l *link) reason() string {

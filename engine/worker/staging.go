@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"fmt"
 	"hash/crc32"
 
 	"llamero/engine"
@@ -63,29 +62,6 @@ func (s *staging) add(e engine.Edit, flush func() error) error {
 		e.Pages = s.place(e.Pages)
 	}
 	s.part = append(s.part, e)
-	return nil
-}
-
-// check refuses pages that are not the slab's, and a page twice in a save: the engine
-// itself, which has more pages and is given others, would not see that.
-func (s *staging) check(e *engine.Edit) error {
-	if e.Kind != engine.EditRestore && e.Kind != engine.EditSave {
-		return nil
-	}
-	least := int32(0)
-	var seen map[int32]bool
-	if e.Kind == engine.EditSave {
-		least, seen = -1, make(map[int32]bool, len(e.Pages))
-	}
-	for _, p := range e.Pages {
-		again := seen[p]
-		if seen != nil && p >= 0 {
-			seen[p] = true
-		}
-		if p < least || p >= s.layout.pages || again {
-			return fmt.Errorf("%w: edit %d of slot %d names host page %d; there are %d, each for one page of a slot", engine.ErrPlan, e.Kind, e.Slot, p, s.layout.pages)
-		}
-	}
 	return nil
 }
 

@@ -35,11 +35,7 @@ type Options struct {
 	hung time.Duration // what a step may take, where a test cannot wait; 0: as patience has it
 }
 
-const (
-	defaultRing = 64 << 20
-	// loadLimit is how long a child may take to load a model, pulses or not.
-	loadLimit = 15 * time.Minute
-)
+const defaultRing = 64 << 20
 
 // Supervisor is an engine in a process of its own, and in the next one when that one
 // has died or hung: see engine.Restarter.
@@ -76,17 +72,15 @@ func Start(o Options) (*Supervisor, error) {
 		}
 	}
 	s := &Supervisor{}
-	var known *ready
 	k, err := keep("engine", o.logger(), func(ctx context.Context) (*engineChild, error) {
 		c, err := startEngine(ctx, o, ring)
 		if err != nil {
 			return nil, err
 		}
-		if known == nil {
-			known = &c.ready
-		} else if *known != c.ready {
+		if s.first == (ready{}) {
+			s.first = c.ready
+		} else if s.first != c.ready {
 			c.quit()
-			<-c.gone
 			return nil, errors.New("it is not what it was: the model or the libraries have been replaced; restart the gateway")
 		}
 		return c, nil
@@ -96,7 +90,6 @@ func Start(o Options) (*Supervisor, error) {
 	}
 	s.keeper = k
 	s.bound, _, _ = k.get()
-	s.first = *known
 	return s, nil
 }
 
@@ -115,12 +108,12 @@ func startEngine(ctx context.Context, o Options, ring Memory) (*engineChild, err
 		cmd.files = append(cmd.files, o.Slab.File, ring.File)
 		h.Slab, h.Ring = int64(len(o.Slab.Bytes)), int64(len(ring.Bytes))
 	}
-	c := &engineChild{loaded: make(chan ready, 1), messages: make(chan message, maxPending), slab: o.Slab.Bytes, ring: ring.Bytes, hung: o.hung}
+	c := &engineChild{messages: make(chan message, maxPending), slab: o.Slab.Bytes, ring: ring.Bytes, hung: o.hung}
 	if c.link, err = dial(cmd); err != nil {
 		return nil, err
 	}
 	c.open(h, c.handle)
-	c.ready, err = await(ctx, c.link, c.loaded)
+	c.ready, err = c.await(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -128,37 +121,10 @@ func startEngine(ctx context.Context, o Options, ring Memory) (*engineChild, err
 		c.layout = newLayout(h.Slab, h.Ring, int64(max(1, l.PageBytes)))
 		if l.PageBytes < 1 || l.PageTokens < 1 || l.Pages != int(c.layout.pages) || c.layout.slots < 1 {
 			c.quit()
-			<-c.gone
 			return nil, fmt.Errorf("worker: %d pages of %d bytes in %d", l.Pages, l.PageBytes, h.Slab)
 		}
 	}
 	return c, nil
-}
-
-// await waits until a child has loaded.
-func await(ctx context.Context, l *link, loaded <-chan ready) (ready, error) {
-	l.arm(loadLimit)
-	defer l.disarm()
-	var r ready
-	select {
-	case r = <-loaded:
-	case <-l.gone:
-		select {
-		case r = <-loaded:
-		default:
-			return r, fmt.Errorf("the process that loads the model ended: %s", l.reason())
-		}
-	case <-ctx.Done():
-		l.quit()
-		<-l.gone
-		return r, ctx.Err()
-	}
-	if r.Error != "" {
-		l.quit()
-		<-l.gone
-		return r, r.err()
-	}
-	return r, nil
 }
 
 // level is the least severe level that a log takes.

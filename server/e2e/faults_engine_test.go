@@ -51,15 +51,12 @@ func child(t *testing.T, g *gateway, role string) int {
 }
 
 // newChild waits for a role's process that is not an old one.
-func newChild(t *testing.T, g *gateway, role string, old int) int {
+func newChild(t *testing.T, g *gateway, role string, old int) (pid int) {
 	t.Helper()
-	for end := time.Now().Add(stopTimeout); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if pid := child(t, g, role); pid != 0 && pid != old {
-			return pid
-		}
+	if !soon(stopTimeout, func() bool { pid = child(t, g, role); return pid != 0 && pid != old }) {
+		t.Fatalf("there is no %s\n%s", role, g.log)
 	}
-	t.Fatalf("there is no %s\n%s", role, g.log)
-	return 0
+	return pid
 }
 
 // signalChild sends a signal to a role's process, and returns which it was.
@@ -169,10 +166,8 @@ func (c *crowd) read(g *gateway, i, tokens int) error {
 // reach waits until so many chunks have come.
 func (c *crowd) reach(t *testing.T, n int64) {
 	t.Helper()
-	for end := time.Now().Add(requestTimeout); c.chunks.Load() < n; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%d of %d chunks", c.chunks.Load(), n)
-		}
+	if !soon(requestTimeout, func() bool { return c.chunks.Load() >= n }) {
+		t.Fatalf("%d of %d chunks", c.chunks.Load(), n)
 	}
 }
 
@@ -182,22 +177,22 @@ func (c *crowd) moving(t *testing.T, since time.Time) time.Duration {
 	t.Helper()
 	ended := make(chan struct{})
 	go func() { c.done.Wait(); close(ended) }()
-	for end := time.Now().Add(requestTimeout); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		least := int64(1<<63 - 1)
-		for i := range c.latest {
-			least = min(least, c.latest[i].Load())
-		}
+	if !soon(requestTimeout, func() bool {
 		select {
 		case <-ended:
-			return time.Since(since)
+			return true
 		default:
 		}
-		if least > since.UnixNano() {
-			return time.Since(since)
+		for i := range c.latest {
+			if c.latest[i].Load() <= since.UnixNano() {
+				return false
+			}
 		}
+		return true
+	}) {
+		t.Fatal("a stream does not move")
 	}
-	t.Fatal("a stream does not move")
-	return 0
+	return time.Since(since)
 }
 
 // whole waits for the end and says that every stream has all of its tokens. It returns
@@ -289,12 +284,9 @@ func (g *gateway) status(t *testing.T, path string) int {
 // until polls readiness.
 func (g *gateway) until(t *testing.T, want int) {
 	t.Helper()
-	for end := time.Now().Add(stopTimeout); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if g.status(t, "/readyz") == want {
-			return
-		}
+	if !soon(stopTimeout, func() bool { return g.status(t, "/readyz") == want }) {
+		t.Fatalf("/readyz is never %d\n%s", want, g.log)
 	}
-	t.Fatalf("/readyz is never %d\n%s", want, g.log)
 }
 
 // TestReadyWithoutEngine: readiness tells the truth, with and without requests; the
@@ -346,15 +338,11 @@ func TestGatewayKilled(t *testing.T) {
 	join(g, 2, answer)
 	g.kill()
 	for _, pid := range pids {
-		for end := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if !soon(5*time.Second, func() bool {
 			stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-			if err != nil || strings.Contains(string(stat), ") Z ") {
-				break
-			}
-			if time.Now().After(end) {
-				t.Errorf("process %d lives on", pid)
-				break
-			}
+			return err != nil || strings.Contains(string(stat), ") Z ")
+		}) {
+			t.Errorf("process %d lives on", pid)
 		}
 	}
 }
