@@ -19,6 +19,7 @@ import (
 	"llamero/engine/llama"
 	"llamero/engine/worker"
 	"llamero/models"
+	"llamero/scheduler"
 	"llamero/scheduler/loop"
 	"llamero/server"
 	"llamero/server/telemetry"
@@ -130,8 +131,12 @@ func openModel(c configs.Config, lib, path, templateSource string, watch *teleme
 		return nil, err
 	}
 	observer, gauges := watch.Model(alias(c.Model))
+	guess := scheduler.GuessGain
+	if c.Spec.Mode == "off" {
+		guess = 0
+	}
 	m.loop, err = loop.New(m.engine, loop.Options{
-		TargetITL: c.Scheduler.TargetITL, Queue: c.Scheduler.Queue, QueueWait: c.Scheduler.QueueTimeout, Log: log,
+		Guess: guess, TargetITL: c.Scheduler.TargetITL, Queue: c.Scheduler.Queue, QueueWait: c.Scheduler.QueueTimeout, Log: log,
 		Observer: observer, Pages: m.pages.Pages,
 	})
 	if err != nil {

@@ -14,6 +14,7 @@ type Config struct {
 	Model     Model     `yaml:"model"`
 	Engine    Engine    `yaml:"engine"`
 	Scheduler Scheduler `yaml:"scheduler"`
+	Spec      Spec      `yaml:"spec"`
 	Cache     Cache     `yaml:"cache"`
 	Telemetry Telemetry `yaml:"telemetry"`
 	Log       Log       `yaml:"log"`
@@ -62,10 +63,16 @@ type Scheduler struct {
 	MaxTokens    int           `yaml:"max_tokens" flag:"max-tokens" min:"0" max:"1048576" doc:"tokens of an answer whose request names no limit; 0 is the slot's end"`
 }
 
+// Spec is speculation: tokens that are guessed, and verified several in a pass. Answers
+// are the same with and without.
+type Spec struct {
+	Mode string `yaml:"mode" flag:"spec" enum:"auto,ngram,off" doc:"how tokens are guessed ahead, where that is predicted to pay: ngram continues what the end of a text repeats, auto is all that there is"`
+}
+
 // Cache is what is kept of prompts and answers that have been computed.
 type Cache struct {
 	Memory        Bytes         `yaml:"memory" flag:"cache-memory" min:"0" max:"4TiB" auto:"an eighth of the memory, at most 2GiB" doc:"bytes that computed prefixes may take; 0 keeps none"`
-	PageTokens    int           `yaml:"page_tokens" flag:"page-tokens" min:"0" max:"4096" doc:"tokens of a page, the unit that prefixes are kept by; 0 is 32, or fewer where one would be larger than 2MiB"`
+	PageTokens    int           `yaml:"page_tokens" flag:"page-tokens" min:"0" max:"4096" doc:"tokens of a page, the unit that prefixes are kept by; 0 is 16, or fewer where one would be larger than 2MiB"`
 	ShareTenants  bool          `yaml:"share_tenants" flag:"share-tenants" doc:"let API keys share prefixes: faster, but a key's holder can tell by timing what others have asked"`
 	Dir           string        `yaml:"dir" flag:"cache-dir" doc:"folder that keeps the memory of prefixes for a gateway that starts again; empty is none"`
 	KeyFile       string        `yaml:"key_file" flag:"cache-key-file" doc:"file with a secret of 16 bytes or more: tenants are told apart by it, and pages in Redis signed"`

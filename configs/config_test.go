@@ -214,7 +214,7 @@ nonsense: 1
 		`engine.context: it has no value; leave the line out to keep the default (from c.yaml:12)`,
 		`engine.threads: not a plain value (from c.yaml:13)`,
 		`engine.kv_memory: 1 is out of range, allowed are 16MiB to 4TiB (from c.yaml:14)`,
-		`nonsense: no such setting; there are server, model, engine, scheduler, cache, telemetry, log (from c.yaml:15)`,
+		`nonsense: no such setting; there are server, model, engine, scheduler, spec, cache, telemetry, log (from c.yaml:15)`,
 		`scheduler.target_itl: "250" is not a duration with a unit such as "250ms", "30s" or "5m" (from LLAMERO_TARGET_ITL)`,
 		`scheduler.queue: "many" is not a whole number (from LLAMERO_QUEUE)`,
 		`scheduler.max_tokens: -5 is out of range, allowed are 0 to 1048576 (from --max-tokens)`,

@@ -37,6 +37,7 @@ func Default() Config {
 			Queue:        64,
 			QueueTimeout: time.Minute,
 		},
+		Spec:      Spec{Mode: "auto"},
 		Cache:     Cache{Memory: cacheMemory(memory()), RedisWait: 100 * time.Millisecond, RedisTTL: 24 * time.Hour},
 		Telemetry: Telemetry{Metrics: true},
 		Log:       Log{Format: "text", Level: "info"},

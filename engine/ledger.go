@@ -177,15 +177,15 @@ func (l *Ledger) CheckPass(p Pass) error {
 			return planErr("row of slot %d of %d", r.Slot, len(l.slots))
 		}
 		s := &l.slots[r.Slot]
-		n := len(r.Tokens)
+		n := r.Width()
 		switch {
-		case n == 0:
+		case len(r.Tokens) == 0:
 			return planErr("row of slot %d without tokens", r.Slot)
 		case int(r.Pos) != len(s.Tokens):
 			return planErr("row of slot %d at position %d; the slot holds %d", r.Slot, r.Pos, len(s.Tokens))
 		case !r.Idle && !s.Open:
 			return planErr("row of slot %d, which is not open", r.Slot)
-		case r.Idle && (r.Sample || r.Score || r.Draft > 0):
+		case r.Idle && (r.Sample || r.Score || len(r.Guess) > 0):
 			return planErr("idle row of slot %d that asks for something", r.Slot)
 		case !r.Idle && len(s.Tokens)+n > l.limits.SlotTokens:
 			return planErr("row of slot %d grows it to %d tokens; it holds %d", r.Slot, len(s.Tokens)+n, l.limits.SlotTokens)
@@ -195,10 +195,15 @@ func (l *Ledger) CheckPass(p Pass) error {
 			return planErr("row of slot %d scores token %d; the vocabulary has %d", r.Slot, r.Next, l.limits.Vocab)
 		case r.Idle && !l.limits.Trims && len(s.Tokens) > 0:
 			return planErr("idle row of slot %d, which cannot be trimmed again", r.Slot)
-		case r.Draft != 0:
-			return planErr("row of slot %d asks for drafts; the engine has none", r.Slot)
+		case len(r.Guess) > 0 && (!r.Sample || r.Score):
+			return planErr("row of slot %d guesses what it does not draw", r.Slot)
+		case len(r.Guess) > 0 && !l.limits.Trims:
+			return planErr("row of slot %d guesses; what is not accepted could not be trimmed", r.Slot)
 		}
 		if err := l.checkTokens(r.Slot, r.Tokens); err != nil {
+			return err
+		}
+		if err := l.checkTokens(r.Slot, r.Guess); err != nil {
 			return err
 		}
 		tokens += n
@@ -207,7 +212,7 @@ func (l *Ledger) CheckPass(p Pass) error {
 		case r.Score:
 			outputs += n
 		case r.Sample:
-			outputs++
+			outputs += 1 + len(r.Guess)
 		}
 		for j := range i {
 			if p.Rows[j].Slot == r.Slot {
@@ -215,9 +220,9 @@ func (l *Ledger) CheckPass(p Pass) error {
 			}
 		}
 		if l.limits.Layout == Split && i > 0 {
-			if prev := &p.Rows[i-1]; r.Slot != prev.Slot+1 || n != len(prev.Tokens) {
+			if prev := &p.Rows[i-1]; r.Slot != prev.Slot+1 || n != prev.Width() {
 				return planErr("rows of slots %d (%d tokens) and %d (%d tokens) cannot share a pass in the split layout",
-					prev.Slot, len(prev.Tokens), r.Slot, n)
+					prev.Slot, prev.Width(), r.Slot, n)
 			}
 		}
 	}
@@ -233,7 +238,8 @@ func (l *Ledger) CheckPass(p Pass) error {
 	return nil
 }
 
-// ApplyPass records a pass that has run; idle rows leave no trace.
+// ApplyPass records a pass that has run, whole guesses too: what is not accepted of
+// them is to be trimmed. Idle rows leave no trace.
 func (l *Ledger) ApplyPass(p Pass) {
 	for i := range p.Rows {
 		r := &p.Rows[i]
@@ -241,7 +247,7 @@ func (l *Ledger) ApplyPass(p Pass) {
 			continue
 		}
 		s := &l.slots[r.Slot]
-		s.Tokens = append(s.Tokens, r.Tokens...)
-		l.cells.Grow(r.Slot, len(r.Tokens))
+		s.Tokens = append(append(s.Tokens, r.Tokens...), r.Guess...)
+		l.cells.Grow(r.Slot, r.Width())
 	}
 }

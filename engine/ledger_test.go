@@ -139,6 +139,7 @@ func TestLedgerRefusesPasses(t *testing.T) {
 		return Row{Slot: slot, Pos: pos, Tokens: make([]Token, n), Idle: true}
 	}
 	with := func(r Row, change func(*Row)) Row { change(&r); return r }
+	guesses := func(tokens ...Token) func(*Row) { return func(r *Row) { r.Guess, r.Sample = tokens, true } }
 	stiff := func(l *Limits) { l.Trims = false }
 	narrow := func(l *Limits) { l.PoolTokens = 6 }
 	const both = Layout(0)
@@ -169,11 +170,21 @@ func TestLedgerRefusesPasses(t *testing.T) {
 		{"an idle row just behind a slot's end", both, nil, decode(idle(0, 3, 6)), nil},
 		{"an idle row that samples", both, nil, decode(with(idle(0, 3, 1), func(r *Row) { r.Sample = true })), ErrPlan},
 		{"an idle row that scores", both, nil, decode(with(idle(0, 3, 1), func(r *Row) { r.Score = true })), ErrPlan},
-		{"an idle row that drafts", both, nil, decode(with(idle(0, 3, 1), func(r *Row) { r.Draft = 1 })), ErrPlan},
+		{"an idle row that guesses", both, nil, decode(with(idle(0, 3, 1), guesses(1))), ErrPlan},
 		{"an idle row behind what cannot be trimmed", both, stiff, decode(idle(0, 3, 1)), ErrPlan},
 		{"an idle row in an empty slot of what cannot be trimmed", both, stiff, decode(idle(2, 0, 1)), nil},
 		{"an idle row in a scratch slot", both, nil, decode(idle(4, 0, 1)), nil},
-		{"drafts", both, nil, decode(with(row(0, 3, 1), func(r *Row) { r.Draft = 3 })), ErrPlan},
+		{"a guess", both, nil, decode(with(row(2, 0, 1), guesses(1, 2))), nil},
+		{"a guess that fills a slot", both, nil, decode(with(row(0, 3, 1), guesses(2, 3, 4, 5))), nil},
+		{"a guess beyond a slot's end", both, nil, decode(with(row(0, 3, 1), guesses(2, 3, 4, 5, 6))), ErrPlan},
+		{"a guess that nobody draws", both, nil, decode(with(with(row(2, 0, 1), guesses(1)), func(r *Row) { r.Sample = false })), ErrPlan},
+		{"a guess that is scored", both, nil, decode(with(with(row(2, 0, 1), guesses(1)), func(r *Row) { r.Score, r.Next = true, 1 })), ErrPlan},
+		{"a guess beyond the vocabulary", both, nil, decode(with(row(2, 0, 1), guesses(1, 100))), ErrPlan},
+		{"a guess of what cannot be trimmed", both, stiff, decode(with(row(2, 0, 1), guesses(1))), ErrPlan},
+		{"a guess of more outputs than fit", both, nil, decode(with(row(2, 0, 1), guesses(2, 3, 4, 5, 6, 7))), ErrPlan},
+		{"unequal guesses", Split, nil, decode(with(row(0, 3, 1), guesses(1)), row(1, 2, 1)), ErrPlan},
+		{"a guess as wide as two tokens", Split, nil, decode(with(row(0, 3, 1), guesses(1)), row(1, 2, 1, 2)), nil},
+		{"a guess for which there is no room", Unified, narrow, decode(with(row(2, 0, 1), guesses(1))), ErrNoRoom},
 		{"a slot twice", Unified, nil, decode(row(0, 3, 1), row(0, 4, 1)), ErrPlan},
 		{"too many tokens", Unified, nil, decode(row(0, 3, 1, 2, 3, 4, 5), row(1, 2, 1, 2, 3, 4, 5, 6), row(2, 0, 1, 2)), ErrPlan},
 		{"too many outputs", both, nil, decode(with(row(2, 0, 1, 2, 3, 4, 5, 6, 7), func(r *Row) { r.Score, r.Next = true, 1 })), ErrPlan},

@@ -83,7 +83,7 @@ const (
 )
 
 // Pass is one call of the model. In the split layout its rows name consecutive
-// slots in increasing order and have equally many tokens; in the unified layout
+// slots in increasing order and are equally wide; in the unified layout
 // any mix will do. See Limits.Check.
 type Pass struct {
 	Kind PassKind
@@ -105,12 +105,16 @@ type Row struct {
 	// trimmed again; nothing is sampled. They round a pass up to a cheaper width,
 	// plug a hole, and serve calibration.
 	Idle bool
-	// Draft is the depth of speculation after Tokens; 0 is none.
-	Draft int32
+	// Guess are tokens that may follow, and are computed behind Tokens in the same
+	// pass. Those that equal the slot's own draws, up to the first that does not, stay
+	// in the slot: the draws are the same as without. Only rows that sample have one.
+	Guess []Token
 }
 
-// Output is what one pass gave. It carries what was accepted, since draft tokens
-// do not exist yet when the plan is made.
+// Width is how many tokens the row computes.
+func (r *Row) Width() int { return len(r.Tokens) + len(r.Guess) }
+
+// Output is what one pass gave.
 type Output struct {
 	Step  uint64
 	Pass  int // index into Plan.Passes; -1: a plan without passes is done
@@ -123,11 +127,11 @@ type Output struct {
 // RowOutput is a row's part of an Output; rows that neither sample nor score have
 // an empty one, so that indices agree with Pass.Rows.
 type RowOutput struct {
-	Slot     int32
-	Sampled  []Sampled // the tokens drawn, in order; more than one only with drafts
-	Proposed int32     // drafted tokens that were verified
-	Accepted int32     // of those, how many equalled the target's own draw
-	Scores   []Sampled // Row.Score: for Tokens[1:] and Next
+	Slot int32
+	// Sampled are the tokens drawn, in order. All but the last are the part of the
+	// row's guess that was right, and in the slot's KV.
+	Sampled []Sampled
+	Scores  []Sampled // Row.Score: for Tokens[1:] and Next
 }
 
 // Sampled is a token with what was asked for about its probability.

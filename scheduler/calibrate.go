@@ -40,9 +40,16 @@ func (s *Scheduler) Calibrate() *Calibration {
 			add(engine.PassDecode, idle(l.Slots, w)) // the scratch slot: any mix costs the same
 			return
 		}
-		rows := make([]engine.Row, w)
+		each := 1 // more where there are fewer slots: as a guess would
+		for w%each != 0 || w/each > l.Slots+l.Scratch {
+			each++
+		}
+		if each > l.SlotTokens {
+			return
+		}
+		rows := make([]engine.Row, w/each)
 		for i := range rows {
-			rows[i] = idle(i, 1)
+			rows[i] = idle(i, each)
 		}
 		add(engine.PassDecode, rows...)
 	}

@@ -57,6 +57,10 @@ func NewCosts(l engine.Limits) *Costs {
 	if l.Layout == engine.Unified {
 		n = l.Slots + maxRound
 	}
+	if l.Trims {
+		n = max(n, mostGuess+1)
+	}
+	n = min(n, l.PassTokens)
 	c := &Costs{
 		width:       make([]float64, n+1),
 		measured:    make([]bool, n+1),
@@ -76,7 +80,12 @@ func NewCosts(l engine.Limits) *Costs {
 
 // decode predicts a decode pass whose rows attend to so many tokens together.
 func (c *Costs) decode(rows, depth int) float64 {
-	return c.decodeScale * (c.width[min(rows, len(c.width)-1)] + c.perDepth*float64(depth))
+	last := len(c.width) - 1
+	width := c.width[min(rows, last)]
+	if rows > last { // as dear as the widest, row by row
+		width *= float64(rows) / float64(last)
+	}
+	return c.decodeScale * (width + c.perDepth*float64(depth))
 }
 
 // tileRows is how many rows of one sequence make llama.cpp's CPU attention work
@@ -162,8 +171,9 @@ func (c *Costs) observe(s shape, nanos int64) {
 	if s.kind == engine.PassDecode {
 		deep := c.decodeScale * c.perDepth * float64(s.depth) / p
 		c.decodeScale *= 1 + learnScale*err
-		w := min(s.rows, len(c.width)-1)
-		c.width[w] *= 1 + learnShape*err*(1-deep)
+		if s.rows < len(c.width) {
+			c.width[s.rows] *= 1 + learnShape*err*(1-deep)
+		}
 		c.perDepth *= 1 + learnShape*err*deep
 		return
 	}

@@ -28,6 +28,8 @@ type axes struct {
 	failEvery  uint64
 	cancels    bool
 	stranger   bool
+	guess      float64
+	echo       int // the text repeats itself
 }
 
 func (a axes) limits() engine.Limits {
@@ -51,6 +53,7 @@ func randomAxes(r *rand.Rand) axes {
 		passTokens: 16 + r.IntN(120), trims: r.IntN(5) > 0, target: int64(5+r.IntN(200)) * 1e6,
 		pageTokens: 1 + r.IntN(20), pages: r.IntN(3) * r.IntN(60), follow: 1 + r.IntN(60), remote: r.IntN(2) == 0,
 		failEvery: uint64(r.IntN(3) * (3 + r.IntN(20))), cancels: r.IntN(2) == 0, stranger: r.IntN(2) == 0,
+		guess: [...]float64{0, GuessGain, 1e-9}[r.IntN(3)], echo: r.IntN(3) * (1 + r.IntN(20)),
 	}
 }
 
@@ -72,11 +75,11 @@ func metamorphic(t *testing.T, seed uint64) bool {
 	r := rand.New(rand.NewPCG(seed, 2))
 	a := randomAxes(r)
 	ok := t.Run(fmt.Sprint(seed), func(t *testing.T) {
-		w := newWorld(t, Config{Limits: a.limits(), TargetITL: a.target, Follow: a.follow, KeepSaved: a.remote})
+		w := newWorld(t, Config{Limits: a.limits(), TargetITL: a.target, Follow: a.follow, KeepSaved: a.remote, Guess: a.guess})
 		if a.remote && a.pages > 0 {
 			w.remote = map[cache.Address][]byte{}
 		}
-		w.f.EOG, w.f.EOGEvery = 7, 20
+		w.f.EOG, w.f.EOGEvery, w.f.Echo = 7, 20, a.echo
 		if a.failEvery > 0 {
 			w.f.Fail = func(step uint64, pass int) error {
 				if step%a.failEvery == a.failEvery-1 && r.IntN(2) == 0 {

@@ -23,6 +23,12 @@ const (
 	promptShare = 0.5
 	// tailSlack is how far over its time a chunk may go to take a short tail along.
 	tailSlack = 0.1
+	// crowdSlack is how many times the target a step may take that reads all prompts
+	// which have a slot to their ends, where crowd times as many wait for their first
+	// token as for their next. Followers of one prompt come so: cut into several steps,
+	// the first of them would wait for the last.
+	crowdSlack = 2
+	crowd      = 4
 	// maxChunks bounds the prompt passes of a step.
 	maxChunks = 16
 )
@@ -31,7 +37,7 @@ const (
 func (b *builder) addPass(kind engine.PassKind, rows []engine.Row, who []*sequence, depth int) {
 	sh := shape{kind: kind, rows: len(rows), depth: depth}
 	for i := range rows {
-		sh.tokens += len(rows[i].Tokens)
+		sh.tokens += rows[i].Width()
 	}
 	if kind == engine.PassDecode {
 		sh.rows = sh.tokens // in the unified layout idle tokens share a row
@@ -136,6 +142,10 @@ func (b *builder) decodeWindow(lo, hi int32) {
 		b.decodeWindow(cut+1, hi)
 		return
 	}
+	guess := b.guessEvenly(lo, hi, s.costs.decode(width, b.depth(lo, hi)))
+	if guess > 0 {
+		width = int(hi-lo) + 1
+	}
 	for int(hi-lo)+1 < width {
 		if int(hi)+1 < len(s.slots) && idles(hi+1) {
 			hi++
@@ -148,12 +158,13 @@ func (b *builder) decodeWindow(lo, hi int32) {
 	for i := lo; i <= hi; i++ {
 		q := s.slots[i]
 		if decodes(i) {
-			rows, who = append(rows, decodeRow(q)), append(who, q)
+			rows, who = append(rows, guessRow(q, guess)), append(who, q)
 		} else {
-			rows, who = append(rows, idleRow(i, q, 1)), append(who, nil)
+			rows, who = append(rows, idleRow(i, q, 1+guess)), append(who, nil)
 		}
 	}
-	b.addPass(engine.PassDecode, rows, who, b.depth(lo, hi))
+	b.guessed += guess * len(rows)
+	b.addPass(engine.PassDecode, rows, who, b.depth(lo, hi)*(1+guess))
 }
 
 // windowCost predicts a pass over slots lo to hi.
@@ -175,14 +186,13 @@ func (b *builder) depth(lo, hi int32) int {
 
 func (b *builder) decodeUnified() {
 	s := b.s
-	var rows []engine.Row
 	var who []*sequence
 	for _, q := range s.slots {
 		if q != nil && q.decodes() {
-			rows, who = append(rows, decodeRow(q)), append(who, q)
+			who = append(who, q)
 		}
 	}
-	if len(rows) == 0 {
+	if len(who) == 0 {
 		return
 	}
 	used := s.cells.Used()
@@ -191,10 +201,22 @@ func (b *builder) decodeUnified() {
 		own += q.computed
 	}
 	room := s.cfg.Limits.PoolTokens - used
-	n := len(rows)
+	n := len(who)
 	depth := attended(n, own, used)
-	if w := s.costs.round(n, depth, min(room, s.cfg.Limits.PassTokens)); w > n {
-		rows, who = append(rows, idleRow(int32(s.cfg.Limits.Slots), nil, w-n)), append(who, nil)
+	width := s.costs.round(n, depth, min(room, s.cfg.Limits.PassTokens))
+	guess := b.guessFreely(who, depth, room, s.costs.decode(width, depth))
+	rows := make([]engine.Row, 0, n+1)
+	for _, q := range who {
+		rows = append(rows, guessRow(q, guess[q]))
+		b.guessed += guess[q]
+	}
+	if b.guessed > 0 {
+		depth += b.guessed * depth / n
+		n += b.guessed
+		width = s.costs.round(n, depth, min(room, s.cfg.Limits.PassTokens))
+	}
+	if width > n {
+		rows, who = append(rows, idleRow(int32(s.cfg.Limits.Slots), nil, width-n)), append(who, nil)
 	}
 	b.addPass(engine.PassDecode, rows, who, depth)
 }
@@ -226,7 +248,12 @@ func (b *builder) prefillPasses() {
 		target = max(target, freeTarget)
 	}
 	target = max(target, (1+promptShare)*b.expected())
-	room := l.PoolTokens - s.cells.Used() - decoders
+	if decoders > 0 && len(behind) >= crowd*decoders {
+		if all := b.expected() + b.prompts(behind); all <= crowdSlack*target {
+			target = crowdSlack * target
+		}
+	}
+	room := l.PoolTokens - s.cells.Used() - decoders - b.guessed
 	done := make(map[*sequence]bool)
 	for i, q := range behind {
 		if done[q] || i >= maxChunks {
@@ -249,6 +276,26 @@ func (b *builder) prefillPasses() {
 		rows, who = b.join(rows, who, behind, done, &room, target-b.expected(), depth)
 		b.addPass(engine.PassPrefill, rows, who, depth)
 	}
+}
+
+// prompts predicts what it takes to read prompts to their ends.
+func (b *builder) prompts(behind []*sequence) float64 {
+	s := b.s
+	if s.cfg.Limits.Layout == engine.Split {
+		sum := 0.0
+		for _, q := range behind {
+			sum += s.costs.chunk(q.gap(), q.computed)
+		}
+		return sum
+	}
+	tokens, sum := 0, 0.0
+	for _, q := range behind {
+		tokens += q.gap()
+	}
+	for most := s.cfg.Limits.PassTokens; tokens > 0; tokens -= most {
+		sum += s.costs.chunk(min(tokens, most), s.cells.Used())
+	}
+	return sum
 }
 
 // take says how many of a sequence's tokens the next chunk computes: what the

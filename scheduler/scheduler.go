@@ -23,6 +23,10 @@ type Config struct {
 	Pages *cache.Host
 	// KeepSaved remembers what was written to host pages, for Saved.
 	KeepSaved bool
+	// Guess has repeating text guessed ahead and verified, where that is predicted to
+	// bring so many times the tokens in the time: the same tokens, in fewer passes.
+	// 0: never; GuessGain is what pays.
+	Guess float64
 	// Follow is how many tokens a sequence must hope to be spared to wait for another
 	// that computes them: for less it would lose more than it gains. 0: 128.
 	Follow int
@@ -32,6 +36,7 @@ type Config struct {
 type Scheduler struct {
 	cfg   Config
 	costs *Costs
+	odds  *odds
 
 	requests map[ID]*request
 	waiting  []*sequence // in the order of sequence.before
@@ -51,6 +56,7 @@ type Scheduler struct {
 	applied     int           // its passes whose output has come
 	landed      []int32       // host pages that have been written since Saved was called
 	preemptions int
+	guesses     Guesses
 
 	retired   []retired                   // slots to be published before they are dropped
 	computing map[cache.Address]*sequence // pages of prompts that are not published yet, by who computes them
@@ -67,6 +73,7 @@ func New(cfg Config) *Scheduler {
 	return &Scheduler{
 		cfg:      cfg,
 		costs:    NewCosts(cfg.Limits),
+		odds:     newOdds(),
 		requests: make(map[ID]*request),
 		slots:    make([]*sequence, n),
 		cells:    engine.NewCells(cfg.Limits.Layout, n),
@@ -266,6 +273,8 @@ type builder struct {
 	events []Event
 	moved  int
 	saved  []int32
+
+	guessed int // tokens that its decode passes verify
 }
 
 func (b *builder) edit(e engine.Edit) { b.plan.Edits = append(b.plan.Edits, e) }
@@ -327,8 +336,13 @@ func (s *Scheduler) land() {
 
 // advance records what a row computed and drew.
 func (s *Scheduler) advance(events []Event, q *sequence, row *engine.Row, out *engine.RowOutput, now Tick) []Event {
-	q.computed += len(row.Tokens) + int(out.Accepted)
-	s.cells.Grow(q.slot, len(row.Tokens)+int(out.Accepted))
+	right := max(0, len(out.Sampled)-1)
+	q.computed += len(row.Tokens) + right
+	s.cells.Grow(q.slot, len(row.Tokens)+right)
+	if len(row.Guess) > 0 {
+		s.guesses.count(q.proposed, right)
+		q.proposed = 0
+	}
 	if q.peak > 0 && q.computed >= q.peak {
 		s.acquit(q)
 	}
@@ -347,6 +361,7 @@ func (s *Scheduler) advance(events []Event, q *sequence, row *engine.Row, out *e
 			finish = FinishStop
 			break
 		}
+		s.drew(q, t.Token)
 		q.tokens = append(q.tokens, t.Token)
 		ev.Tokens = out.Sampled[:i+1]
 		if len(q.tokens) >= q.limit {
@@ -358,6 +373,7 @@ func (s *Scheduler) advance(events []Event, q *sequence, row *engine.Row, out *e
 		events = append(events, ev)
 	}
 	if finish != FinishNone {
+		q.computed = min(q.computed, len(q.tokens)) // a guess may have gone on behind the end
 		events = s.end(events, q, finish, nil, now)
 	}
 	return events
@@ -418,13 +434,14 @@ type Stats struct {
 	Queued      int // requests that have not started
 	TokensInUse int // tokens in slots, those that slots share counted once
 	Preemptions int // sequences that lost their slot to others, ever
+	Guesses     Guesses
 
 	Pages cache.Stats // of the host pages; zero without
 }
 
 // Stats counts.
 func (s *Scheduler) Stats() Stats {
-	st := Stats{Waiting: len(s.waiting), Queued: s.queued, Preemptions: s.preemptions, TokensInUse: s.cells.Used()}
+	st := Stats{Waiting: len(s.waiting), Queued: s.queued, Preemptions: s.preemptions, TokensInUse: s.cells.Used(), Guesses: s.guesses}
 	if s.cfg.Pages != nil {
 		st.Pages = s.cfg.Pages.Stats()
 	}

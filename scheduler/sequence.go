@@ -29,6 +29,10 @@ type sequence struct {
 	peak     int // tokens that it must have computed to be above suspicion; 0: it is
 	upset    int // times that the engine failed while its KV was copied from slot to slot
 
+	match    match // where its end stood before, as far as it has been looked for
+	guessed  rate  // of the tokens drawn, those that its match had said
+	proposed int   // tokens that the flight verifies for it
+
 	chain    []cache.Address // of its pages: the prompt's, then as far as needed
 	fetching bool            // somebody looks elsewhere for pages of it
 	// fetchedFrom is the first page that is looked for.

@@ -71,6 +71,8 @@ func Conformance(t *testing.T, open func(t *testing.T) engine.Engine, opt Option
 		{"drop and reopen", (*suite).dropAndReopen},
 		{"keyed draws", (*suite).keyedDraws},
 		{"mixed settings", (*suite).mixedSettings},
+		{"guesses", (*suite).guesses},
+		{"guesses and draws", (*suite).guessesAndDraws},
 		{"refusals", (*suite).refusals},
 		{"failed pass", (*suite).failedPass},
 		{"cancelled context", (*suite).cancelledContext},

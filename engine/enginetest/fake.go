@@ -37,6 +37,9 @@ type Fake struct {
 	// EOG, if positive, is drawn instead of about one token in EOGEvery.
 	EOG      engine.Token
 	EOGEvery int
+	// Echo, if positive, makes the text repeat itself, but for about one token in Echo:
+	// what is drawn is what followed the last token where it stood before.
+	Echo int
 
 	Elapsed int64 // simulated nanoseconds of all passes
 	Passes  int
@@ -45,6 +48,7 @@ type Fake struct {
 	Moves   int
 
 	Saved, Restored int // tokens that went to host pages and came from them
+	Guessed, Right  int // guessed tokens that were looked at, and that were drawn
 
 	closed bool
 }
@@ -225,7 +229,6 @@ func (f *Fake) pass(p *engine.Pass) (engine.Output, error) {
 		return engine.Output{}, err
 	}
 	out := engine.Output{Rows: make([]engine.RowOutput, len(p.Rows))}
-	sampled := make([]engine.Sampled, len(p.Rows))
 	depth := 0
 	for i := range p.Rows {
 		r := &p.Rows[i]
@@ -248,13 +251,29 @@ func (f *Fake) pass(p *engine.Pass) (engine.Output, error) {
 			}
 		}
 		if r.Sample {
-			sampled[i] = f.draw(kv, &s.Sampling)
-			out.Rows[i].Sampled = sampled[i : i+1 : i+1]
+			drawn := []engine.Sampled{f.draw(kv, &s.Sampling)}
+			for _, t := range r.Guess {
+				f.Guessed++
+				if t != drawn[len(drawn)-1].Token {
+					break
+				}
+				f.Right++
+				kv = append(kv, t)
+				drawn = append(drawn, f.draw(kv, &s.Sampling))
+			}
+			f.kv[r.Slot], out.Rows[i].Sampled = kv, drawn
 		}
 	}
 	f.ledger.ApplyPass(*p)
 	for i := range p.Rows {
 		r := &p.Rows[i]
+		if len(r.Guess) > 0 {
+			trim := engine.Edit{Kind: engine.EditTrim, Slot: r.Slot, Len: int32(len(f.kv[r.Slot]))}
+			if err := f.ledger.CheckEdit(trim); err != nil {
+				return out, err
+			}
+			f.ledger.Apply(trim)
+		}
 		if held := f.ledger.Slot(r.Slot); !r.Idle && len(held.Tokens) != len(f.kv[r.Slot]) {
 			return out, fmt.Errorf("enginetest: slot %d holds %d tokens, the ledger %d", r.Slot, len(f.kv[r.Slot]), len(held.Tokens))
 		}
@@ -273,7 +292,7 @@ func (f *Fake) pass(p *engine.Pass) (engine.Output, error) {
 func sawtooth(p *engine.Pass, depth int) int64 {
 	n := 0
 	for i := range p.Rows {
-		n += len(p.Rows[i].Tokens)
+		n += p.Rows[i].Width()
 	}
 	cost := 4_000_000 + int64(n)*1_000_000 + int64(n*depth)*1000
 	if n%4 != 0 {
@@ -325,6 +344,15 @@ func (f *Fake) draw(kv []engine.Token, s *engine.Sampling) engine.Sampled {
 		return engine.Sampled{Token: f.EOG}
 	}
 	t := engine.Token(h % uint64(f.limits.Vocab))
+	if f.Echo > 0 && h>>16%uint64(f.Echo) != 0 {
+		last := len(kv) - 1
+		for i := last - 1; i >= 0; i-- {
+			if kv[i] == kv[last] {
+				t = kv[i+1]
+				break
+			}
+		}
+	}
 	return engine.Sampled{Token: t, LogProb: f.score(kv, t)}
 }
 

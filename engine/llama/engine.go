@@ -25,7 +25,7 @@ type Options struct {
 	PassTokens int // tokens a pass; 0: 512
 
 	Slab       []byte // memory for host pages; nil: none
-	PageTokens int    // tokens of a host page; 0: 32, or fewer where one would be larger than 2 MiB
+	PageTokens int    // tokens of a host page; 0: 16, or fewer where one would be larger than 2 MiB
 }
 
 const (
@@ -33,7 +33,7 @@ const (
 	maxSlots          = 250 // of llama.cpp's 256 sequences
 	defaultKVBudget   = 2 << 30
 	defaultPassTokens = 512
-	defaultPageTokens = 32
+	defaultPageTokens = 16
 	maxPageBytes      = 2 << 20
 	// widthStep is what the CPU kernels work in: a pass is rounded up to a multiple.
 	widthStep = 4

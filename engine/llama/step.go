@@ -17,6 +17,7 @@ type want struct {
 	row   int          // of the pass
 	index int32        // of the batch
 	score engine.Token // to be scored; tokenizer.None: to be sampled
+	after int          // tokens of the slot that a draw follows
 }
 
 // Step implements engine.Engine. A pass cannot be interrupted, so ctx is looked
@@ -146,8 +147,15 @@ func (e *Engine) pass(p *engine.Pass) (engine.Output, error) {
 	}
 	// Logits have been read: now the memory may change.
 	for i := range p.Rows {
-		if r := &p.Rows[i]; r.Idle {
+		r := &p.Rows[i]
+		if r.Idle {
 			if err := e.trim(r.Slot, r.Pos); err != nil {
+				return out, err
+			}
+		}
+		if len(r.Guess) > 0 {
+			right := len(out.Rows[i].Sampled) - 1
+			if err := e.edit(engine.Edit{Kind: engine.EditTrim, Slot: r.Slot, Len: r.Pos + int32(len(r.Tokens)+right)}); err != nil {
 				return out, err
 			}
 		}
@@ -179,10 +187,17 @@ func (e *Engine) fill(p *engine.Pass) error {
 				}
 			}
 			if r.Sample && last {
-				e.wants = append(e.wants, want{row: i, index: index, score: tokenizer.None})
+				e.wants = append(e.wants, want{row: i, index: index, score: tokenizer.None, after: int(r.Pos) + j + 1})
 				wanted = true
 			}
 			if err := e.batch.Add(llama.Token(t), llama.Pos(r.Pos)+llama.Pos(j), seq[:], wanted); err != nil {
+				return fmt.Errorf("engine: batch: %w", err)
+			}
+		}
+		for j, t := range r.Guess {
+			at := int(r.Pos) + len(r.Tokens) + j
+			e.wants = append(e.wants, want{row: i, index: e.batch.NTokens, score: tokenizer.None, after: at + 1})
+			if err := e.batch.Add(llama.Token(t), llama.Pos(at), seq[:], true); err != nil {
 				return fmt.Errorf("engine: batch: %w", err)
 			}
 		}
@@ -230,14 +245,17 @@ func (e *Engine) sample(p *engine.Pass) (engine.Output, error) {
 			results[i] = s.Score(e.logits[i], w.score, max(1, slot.Sampling.LogProbs))
 			return
 		}
-		results[i] = s.Sample(e.logits[i], &slot.Sampling, slot.Tokens, slot.Prompt)
+		results[i] = s.Sample(e.logits[i], &slot.Sampling, slot.Tokens[:w.after], slot.Prompt)
 	})
 	for i, w := range e.wants {
-		row := &out.Rows[w.row]
+		row, r := &out.Rows[w.row], &p.Rows[w.row]
 		if w.score != tokenizer.None {
 			row.Scores = append(row.Scores, results[i])
-		} else {
-			row.Sampled = results[i : i+1 : i+1]
+			continue
+		}
+		// A draw behind a part of the guess that was wrong is of a text that never was.
+		if n := len(row.Sampled); n == 0 || n == w.after-int(r.Pos)-len(r.Tokens) && row.Sampled[n-1].Token == r.Guess[n-1] {
+			row.Sampled = results[i-n : i+1 : i+1]
 		}
 	}
 	for i := range p.Rows {

@@ -191,7 +191,9 @@ func (c *engineChild) land(s *saved) error {
 			return fmt.Errorf("page %d, which was not to come now, in place %d of the ring", p.page, p.slot)
 		}
 		c.unsaved = c.unsaved[1:]
-		page := c.slab[int64(p.page)*c.layout.pageBytes:][:c.layout.pageBytes]
+		at := int64(p.page) * c.layout.pageBytes
+		populate(c.slab, at, at+c.layout.pageBytes)
+		page := c.slab[at:][:c.layout.pageBytes]
 		copy(page, c.layout.slot(c.ring, p.slot))
 		if crc32.Checksum(page, castagnoli) != p.sum {
 			return fmt.Errorf("page %d has another checksum than it said", p.page)
@@ -226,15 +228,19 @@ func (c *engineChild) checkOutput(p *engine.Plan, pass int, o *engine.Output) er
 		r, want := &o.Rows[i], &p.Passes[pass].Rows[i]
 		most := 0
 		if want.Sample {
-			most = 1 + int(want.Draft)
+			most = 1 + len(want.Guess)
 		}
 		scores := 0
 		if want.Score {
 			scores = len(want.Tokens)
 		}
-		if r.Slot != want.Slot || len(r.Sampled) > most || len(r.Scores) > scores ||
-			r.Accepted < 0 || r.Accepted > r.Proposed || r.Proposed > want.Draft {
+		if r.Slot != want.Slot || len(r.Sampled) > most || len(r.Scores) > scores {
 			return fmt.Errorf("row %d of pass %d is not what was asked for", i, pass)
+		}
+		for j := 1; j < len(r.Sampled); j++ {
+			if r.Sampled[j-1].Token != want.Guess[j-1] {
+				return fmt.Errorf("row %d of pass %d goes on behind a guess that was wrong", i, pass)
+			}
 		}
 		for _, list := range [2][]engine.Sampled{r.Sampled, r.Scores} {
 			for _, s := range list {

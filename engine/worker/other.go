@@ -24,3 +24,5 @@ func inherit() (net.Conn, error) { return nil, errUnsupported }
 func self() (string, error) { return os.Executable() }
 
 func isBroken(error) bool { return false }
+
+func populate([]byte, int64, int64) {}

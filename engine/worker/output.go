@@ -10,7 +10,6 @@ import (
 const (
 	outSampled = 1 << iota
 	outScores
-	outDrafts
 )
 
 // The fewest bytes of each.
@@ -50,9 +49,6 @@ func appendOutput(b []byte, o *engine.Output) []byte {
 		if len(r.Scores) > 0 {
 			mask |= outScores
 		}
-		if r.Proposed != 0 || r.Accepted != 0 {
-			mask |= outDrafts
-		}
 		b = append(b, mask)
 		b = appendInt(b, int64(r.Slot))
 		if mask&outSampled != 0 {
@@ -60,10 +56,6 @@ func appendOutput(b []byte, o *engine.Output) []byte {
 		}
 		if mask&outScores != 0 {
 			b = appendSampled(b, r.Scores)
-		}
-		if mask&outDrafts != 0 {
-			b = appendInt(b, int64(r.Proposed))
-			b = appendInt(b, int64(r.Accepted))
 		}
 	}
 	return b
@@ -106,9 +98,6 @@ func decodeOutput(b []byte) (engine.Output, error) {
 		}
 		if mask&outScores != 0 {
 			r.Scores = m.list(&d)
-		}
-		if mask&outDrafts != 0 {
-			r.Proposed, r.Accepted = d.int32(), d.int32()
 		}
 	}
 	if len(m.sampled) != cap(m.sampled) || len(m.tops) != cap(m.tops) {

@@ -23,7 +23,7 @@ const (
 	rowScore
 	rowIdle
 	rowNext
-	rowDraft
+	rowGuess
 )
 
 // What settings are not zero.
@@ -183,8 +183,8 @@ func appendRow(b []byte, r *engine.Row) []byte {
 	if r.Next != 0 {
 		mask |= rowNext
 	}
-	if r.Draft != 0 {
-		mask |= rowDraft
+	if len(r.Guess) > 0 {
+		mask |= rowGuess
 	}
 	b = append(b, mask)
 	b = appendInt(b, int64(r.Slot))
@@ -193,8 +193,8 @@ func appendRow(b []byte, r *engine.Row) []byte {
 	if mask&rowNext != 0 {
 		b = appendToken(b, r.Next)
 	}
-	if mask&rowDraft != 0 {
-		b = appendInt(b, int64(r.Draft))
+	if mask&rowGuess != 0 {
+		b = appendTokens(b, r.Guess)
 	}
 	return b
 }

@@ -103,8 +103,8 @@ func (p *planDecoder) row(d *decoder) engine.Row {
 	if mask&rowNext != 0 {
 		r.Next = d.token()
 	}
-	if mask&rowDraft != 0 {
-		r.Draft = d.int32()
+	if mask&rowGuess != 0 {
+		r.Guess = p.tokenList(d)
 	}
 	return r
 }

@@ -206,27 +206,28 @@ func TestCheckOutput(t *testing.T) {
 	}
 	plan := engine.Plan{Step: 7, Passes: []engine.Pass{{Rows: []engine.Row{
 		{Slot: 3, Tokens: tokens(4), Sample: true, Score: true}, {Slot: 4, Tokens: tokens(1), Idle: true},
+		{Slot: 5, Tokens: tokens(1), Sample: true, Guess: []engine.Token{5, 6}},
 	}}}}
 	good := func() engine.Output {
-		return engine.Output{Step: 7, Rows: []engine.RowOutput{{Slot: 3, Sampled: sampled(99), Scores: sampled(1, 2, 3)}, {Slot: 4}}}
+		return engine.Output{Step: 7, Rows: []engine.RowOutput{{Slot: 3, Sampled: sampled(99), Scores: sampled(1, 2, 3)}, {Slot: 4}, {Slot: 5, Sampled: sampled(5, 7)}}}
 	}
 	if o := good(); c.checkOutput(&plan, 0, &o) != nil {
 		t.Fatal(c.checkOutput(&plan, 0, &o))
 	}
 	for name, spoil := range map[string]func(*engine.Output){
-		"another step":            func(o *engine.Output) { o.Step++ },
-		"another pass":            func(o *engine.Output) { o.Pass = 1 },
-		"no pass":                 func(o *engine.Output) { o.Pass = -1 },
-		"a row less":              func(o *engine.Output) { o.Rows = o.Rows[:1] },
-		"another slot":            func(o *engine.Output) { o.Rows[0].Slot = 5 },
-		"two tokens":              func(o *engine.Output) { o.Rows[0].Sampled = sampled(1, 2) },
-		"a token nobody asked":    func(o *engine.Output) { o.Rows[1].Sampled = sampled(1) },
-		"too many scores":         func(o *engine.Output) { o.Rows[0].Scores = sampled(1, 2, 3, 4, 5) },
-		"beyond the vocabulary":   func(o *engine.Output) { o.Rows[0].Sampled = sampled(100) },
-		"before the vocabulary":   func(o *engine.Output) { o.Rows[0].Scores = sampled(-1) },
-		"an unknown alternative":  func(o *engine.Output) { o.Rows[0].Sampled[0].Top = []engine.TopProb{{Token: 100}} },
-		"drafts that are not":     func(o *engine.Output) { o.Rows[0].Proposed = 1 },
-		"more accepted than were": func(o *engine.Output) { o.Rows[0].Accepted = 1 },
+		"another step":           func(o *engine.Output) { o.Step++ },
+		"another pass":           func(o *engine.Output) { o.Pass = 1 },
+		"no pass":                func(o *engine.Output) { o.Pass = -1 },
+		"a row less":             func(o *engine.Output) { o.Rows = o.Rows[:1] },
+		"another slot":           func(o *engine.Output) { o.Rows[0].Slot = 5 },
+		"two tokens":             func(o *engine.Output) { o.Rows[0].Sampled = sampled(1, 2) },
+		"a token nobody asked":   func(o *engine.Output) { o.Rows[1].Sampled = sampled(1) },
+		"too many scores":        func(o *engine.Output) { o.Rows[0].Scores = sampled(1, 2, 3, 4, 5) },
+		"beyond the vocabulary":  func(o *engine.Output) { o.Rows[0].Sampled = sampled(100) },
+		"before the vocabulary":  func(o *engine.Output) { o.Rows[0].Scores = sampled(-1) },
+		"an unknown alternative": func(o *engine.Output) { o.Rows[0].Sampled[0].Top = []engine.TopProb{{Token: 100}} },
+		"behind a wrong guess":   func(o *engine.Output) { o.Rows[2].Sampled = sampled(6, 8) },
+		"more than were guessed": func(o *engine.Output) { o.Rows[2].Sampled = sampled(5, 6, 7, 8) },
 	} {
 		o := good()
 		spoil(&o)

@@ -28,6 +28,7 @@ func (e *BusyError) Is(target error) bool { return target == scheduler.ErrQueueF
 
 // Options of a Loop; zero values are defaults.
 type Options struct {
+	Guess     float64       // guess repeating text ahead: see scheduler.Config
 	TargetITL time.Duration // time that a step may take while requests decode; 600 ms
 	Queue     int           // requests that may wait; 64
 	QueueWait time.Duration // how long a request waits at most for its slot; 0: no bound
@@ -133,7 +134,7 @@ func New(eng engine.Engine, opt Options) (*Loop, error) {
 	l.capacity = int64(opt.Queue + l.limits.Slots)
 	l.submit = make(chan submission, l.capacity)
 	l.sched = scheduler.New(scheduler.Config{
-		Limits: l.limits, TargetITL: int64(opt.TargetITL), Queue: int(l.capacity),
+		Limits: l.limits, TargetITL: int64(opt.TargetITL), Guess: opt.Guess, Queue: int(l.capacity),
 		Pages: opt.Pages.Host, KeepSaved: opt.Pages.Remote != nil || opt.Pages.Journal != nil,
 	})
 	if err := l.calibrate(); err != nil {

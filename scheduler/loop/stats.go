@@ -5,6 +5,7 @@ import (
 
 	"llamero/cache"
 	"llamero/engine"
+	"llamero/scheduler"
 )
 
 // Stats is a snapshot for gauges and health checks.
@@ -17,6 +18,7 @@ type Stats struct {
 	Failures         int  // steps that failed, ever
 	Unread           int  // tokens in mailboxes
 	Costs            *Costs
+	Guesses          scheduler.Guesses
 	Pages            cache.Stats // of the host pages; zero without
 }
 
@@ -54,7 +56,7 @@ func (l *Loop) publish() {
 	l.stats.Store(&Stats{
 		Running: st.Running, Decoding: st.Decoding, Waiting: st.Waiting + len(l.submit), Ready: ready,
 		TokensInUse: st.TokensInUse, Preemptions: st.Preemptions, Failures: l.failed, Unread: unread, Costs: l.costs,
-		Pages: st.Pages,
+		Guesses: st.Guesses, Pages: st.Pages,
 	})
 }
 

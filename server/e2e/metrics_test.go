@@ -159,7 +159,6 @@ func checkCounts(t *testing.T, g *gateway, url, key string) {
 		{"vllm:request_queue_time_seconds", nil, answered},
 		{"vllm:request_prefill_time_seconds", nil, answered},
 		{"vllm:request_decode_time_seconds", nil, answered},
-		{"vllm:inter_token_latency_seconds", nil, generated - answers}, // an answer's first token has none before it
 		{"vllm:num_preemptions_total", nil, 0},
 		{"llamero_step_failures_total", nil, 0},
 		{"llamero_http_requests_total", []string{"route", chatPath, "code", "200"}, 3},
@@ -176,8 +175,16 @@ func checkCounts(t *testing.T, g *gateway, url, key string) {
 	for {
 		now, _ := scrape(t, url, "")
 		var wrong []string
+		grown := func(name string, labels ...string) float64 {
+			return now.value(name, labels...) - before.value(name, labels...)
+		}
+		// An answer's first token has none before it, a guess comes with the token that confirms it.
+		gaps, together := grown("vllm:inter_token_latency_seconds"), grown("vllm:spec_decode_num_accepted_tokens_total")
+		if gaps+together != generated-answers {
+			wrong = append(wrong, fmt.Sprintf("%v gaps and %v guessed tokens, not %v together", gaps, together, generated-answers))
+		}
 		for _, w := range want {
-			if got := now.value(w.name, w.labels...) - before.value(w.name, w.labels...); got != w.grows {
+			if got := grown(w.name, w.labels...); got != w.grows {
 				wrong = append(wrong, fmt.Sprintf("%s%v grew by %v, not %v", w.name, w.labels, got, w.grows))
 			}
 		}

@@ -22,6 +22,8 @@ type gauges struct {
 	running, waiting, kv, cache, preempted *prometheus.Desc
 	slots, unread, decodeCost, promptCost  *prometheus.Desc
 	pages, evicted                         *prometheus.Desc
+
+	drafts, drafted, accepted, acceptedAt *prometheus.Desc
 }
 
 func newGauges(alias string, l Loop) *gauges {
@@ -38,6 +40,10 @@ func newGauges(alias string, l Loop) *gauges {
 		slots:      desc(own+"slots", "Slots by what they do.", "state"),
 		pages:      desc(own+"cache_pages", "Pages of the prefix cache's memory.", "state"),
 		evicted:    desc(own+"cache_evictions_total", "Pages that went to make room for others."),
+		drafts:     desc(vllm+"spec_decode_num_drafts_total", "Guesses of the tokens to come that were verified."),
+		drafted:    desc(vllm+"spec_decode_num_draft_tokens_total", "Tokens that were guessed."),
+		accepted:   desc(vllm+"spec_decode_num_accepted_tokens_total", "Guessed tokens that were right."),
+		acceptedAt: desc(vllm+"spec_decode_num_accepted_tokens_per_pos_total", "Guessed tokens that were right, by their place in the guess.", "position"),
 		unread:     desc(own+"mailbox_tokens", "Tokens that have been generated and not yet read by their request's handler."),
 		decodeCost: desc(own+"cost_decode_seconds", "Learnt cost of a decode pass by its rows, at depth 0.", "rows"),
 		promptCost: desc(own+"cost_prompt_token_seconds", "Learnt cost of a prompt's token, at depth 0."),
@@ -45,7 +51,8 @@ func newGauges(alias string, l Loop) *gauges {
 }
 
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{g.running, g.waiting, g.kv, g.cache, g.preempted, g.slots, g.unread, g.decodeCost, g.promptCost, g.pages, g.evicted} {
+	for _, d := range []*prometheus.Desc{g.running, g.waiting, g.kv, g.cache, g.preempted, g.slots, g.unread, g.decodeCost, g.promptCost, g.pages, g.evicted,
+		g.drafts, g.drafted, g.accepted, g.acceptedAt} {
 		ch <- d
 	}
 }
@@ -66,8 +73,17 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 	gauge(g.cache, 1, strconv.Itoa(block), strconv.Itoa(blocks))
 	gauge(g.pages, float64(st.Pages.Used), "used")
 	gauge(g.pages, float64(st.Pages.Pages-st.Pages.Used), "free")
-	ch <- prometheus.MustNewConstMetric(g.evicted, prometheus.CounterValue, float64(st.Pages.Evictions))
-	ch <- prometheus.MustNewConstMetric(g.preempted, prometheus.CounterValue, float64(st.Preemptions))
+	counter := func(d *prometheus.Desc, v int, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	counter(g.evicted, st.Pages.Evictions)
+	counter(g.preempted, st.Preemptions)
+	counter(g.drafts, st.Guesses.Drafts)
+	counter(g.drafted, st.Guesses.Tokens)
+	counter(g.accepted, st.Guesses.Accepted)
+	for i, n := range st.Guesses.ByPosition {
+		counter(g.acceptedAt, n, strconv.Itoa(i))
+	}
 	gauge(g.slots, float64(st.Decoding), "decode")
 	gauge(g.slots, float64(st.Running-st.Decoding), "prefill")
 	gauge(g.slots, float64(limits.Slots-st.Running), "free")

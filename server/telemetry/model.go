@@ -60,7 +60,7 @@ func newModelMetrics(r prometheus.Registerer, alias string) *modelMetrics {
 		hits:      counter(vllm+"prefix_cache_hits_total", "Of those, tokens that needed no computing."),
 		asked:     counter(vllm+"external_prefix_cache_queries_total", "Prompt tokens that the tier behind this process's memory was asked for."),
 		found:     counter(vllm+"external_prefix_cache_hits_total", "Of those, tokens that it had."),
-		between:   histogram(vllm+"inter_token_latency_seconds", "Time between an answer's tokens, as they left the engine.", betweenBuckets),
+		between:   histogram(vllm+"inter_token_latency_seconds", "Time between an answer's tokens, as they left the engine; those that came together count once.", betweenBuckets),
 
 		passes: map[engine.PassKind]passMetrics{},
 		step:   histogram(own+"step_seconds", "Time of a step: edits, decode passes, prompt chunks.", betweenBuckets),
