@@ -9,6 +9,8 @@ PEER ?=
 FUZZTIME ?= 20s
 SOAK ?= 10m
 SEEDS ?= 200000
+# The tests of faults that `make faults` runs; make faults FAULTS=TestOverload runs one.
+FAULTS ?= ^(TestEngineKilled|TestEngineStopped|TestPoison|TestBadRequests|TestSchemathesis|TestLeavers|TestSlowReaders|TestOverload|TestRedisFaults|TestRedisLies|TestDrainCrowd|TestSlowloris|TestTenantsByTime|TestSoak|TestStartFaults)$$
 
 bin      := bin/llamero
 backend  := $(if $(BACKEND),--backend $(BACKEND))
@@ -23,7 +25,7 @@ collector := bin/collector
 heavy    := ./engine/llama ./server/e2e
 
 .DEFAULT_GOAL := help
-.PHONY: help build run files bench bench-peer libs model collector test unit lint vet fuzz simulate soak deps venv node clean
+.PHONY: help build run files bench bench-peer libs model collector test unit lint vet fuzz simulate faults soak deps venv node clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,8 +71,9 @@ test: deps build collector venv node lint ## run every test; installs and fetche
 	LLAMERO_LIB="$$($(bin) libs path --backend cpu)" \
 	LLAMERO_LIB_VULKAN="$$($(bin) libs path --backend vulkan 2>/dev/null)" \
 	LLAMERO_MODEL="$$($(bin) models path)" \
-	LLAMERO_TEST_VENV=$(venv)/template LLAMERO_E2E_VENV=$(venv)/e2e LLAMERO_TEST_COLLECTOR=$(CURDIR)/$(collector) \
-	sh -ec 'go test -timeout 10m $$(go list ./... | grep -v -E "/(engine/llama|server/e2e)$$"); go test -count=1 -p 1 -timeout 15m $(heavy)'
+	LLAMERO_TEST_VENV=$(venv)/template LLAMERO_E2E_VENV=$(venv)/e2e LLAMERO_SCHEMATHESIS_VENV=$(venv)/schemathesis \
+	LLAMERO_TEST_COLLECTOR=$(CURDIR)/$(collector) \
+	sh -ec 'go test -timeout 10m $$(go list ./... | grep -v -E "/(engine/llama|server/e2e)$$"); go test -count=1 -p 1 -timeout 20m $(heavy)'
 # What these read is outside their module, where go test's cache does not look.
 	cd deploy/lint && go test -count=1 -timeout 5m ./...
 
@@ -100,10 +103,15 @@ simulate: ## the scheduler through SEEDS (200000) simulated lives, with all that
 soak: deps files ## random chats over a small prefix cache for SOAK (10m), memory watched
 	CI=true LLAMERO_SOAK=$(SOAK) go test -count=1 -timeout 25h -run '^TestSoak$$' -v ./server/e2e
 
+faults: deps files venv ## every fault at full size, and a table of them (over an hour; FAULTS=TestOverload is one)
+	@$(if $(filter file,$(origin FAULTS)),rm -rf bin/faults;) mkdir -p bin/faults
+	CI=true LLAMERO_FAULTS=$(CURDIR)/bin/faults LLAMERO_SOAK=30m LLAMERO_SCHEMATHESIS_VENV=$(venv)/schemathesis \
+	go test -count=1 -timeout 4h -run '$(FAULTS)' -v ./server/e2e
+
 deps: # system packages for the tests
 	@.ci/deps
 
-venv: $(venv)/template/.done $(venv)/e2e/.done # Python packages for the tests, by digest
+venv: $(venv)/template/.done $(venv)/e2e/.done $(venv)/schemathesis/.done # Python packages for the tests, by digest
 
 # venv's own pip is a package of its own on some systems: the system's installs into it.
 $(venv)/template/.done: tokenizer/template/testdata/requirements.txt
@@ -112,6 +120,11 @@ $(venv)/template/.done: tokenizer/template/testdata/requirements.txt
 	@touch $@
 
 $(venv)/e2e/.done: server/e2e/requirements.txt
+	@rm -rf $(@D) && python3 -m venv --without-pip $(@D)
+	python3 -m pip --python $(@D)/bin/python install -q --disable-pip-version-check --require-hashes --only-binary :all: -r $<
+	@touch $@
+
+$(venv)/schemathesis/.done: server/e2e/schemathesis.txt
 	@rm -rf $(@D) && python3 -m venv --without-pip $(@D)
 	python3 -m pip --python $(@D)/bin/python install -q --disable-pip-version-check --require-hashes --only-binary :all: -r $<
 	@touch $@

@@ -16,7 +16,7 @@ func newEngineWorker() *cobra.Command {
 		Short:  "Run a model for a gateway, which starts this command",
 		Hidden: true,
 		Args:   usageArgs(cobra.ExactArgs(1)),
-		RunE:   func(*cobra.Command, []string) error { return worker.Main(worker.Llama()) },
+		RunE:   func(*cobra.Command, []string) error { return worker.Main(backend()) },
 	}
 }
 

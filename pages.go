@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"syscall"
 
 	"llamero/cache"
 	"llamero/cache/store"
@@ -45,7 +46,11 @@ func openPages(c configs.Cache, shared bool) (p *pages, err error) {
 	switch {
 	case c.Memory == 0:
 	case c.Dir != "":
-		if p.dir, err = store.OpenDir(c.Dir, int64(c.Memory)); err != nil {
+		p.dir, err = store.OpenDir(c.Dir, int64(c.Memory))
+		if errors.Is(err, syscall.ENOSPC) {
+			return nil, fmt.Errorf("%w; make room there, or take less with --cache-memory (--cache-dir)", err)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("%w (--cache-dir)", err)
 		}
 		p.slab.Bytes = p.dir.Memory()

@@ -216,6 +216,7 @@ func TestHTTPLimits(t *testing.T) {
 		{"bad header", "POST /x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sk-secret\r\nbad header\r\n\r\n", 400},
 		{"not HTTP", "hello\r\n\r\n", 400},
 		{"no such method", "BREW /v1/models HTTP/1.1\r\nHost: x\r\n\r\n", 405},
+		{"no such method, no such path", "BREW /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", 404},
 		{"gzip", rawPost(pathChat, "xxx", "Content-Encoding: gzip"), 415},
 		{"chunked body", "POST " + pathTokenize + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nf\r\n{\"content\":\"a\"}\r\n0\r\n\r\n", 200},
 		{"chunked too large", "POST " + pathTokenize + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n400\r\n" + strings.Repeat(" ", 1024) + "\r\n0\r\n\r\n", 413},
@@ -226,6 +227,9 @@ func TestHTTPLimits(t *testing.T) {
 		body := readAll(t, resp)
 		if resp.StatusCode != c.status || (c.status != 200 && !strings.Contains(body, `"type":"invalid_request_error"`)) || resp.Header.Get("X-Request-Id") == "" {
 			t.Errorf("%s: %d %v %s", c.name, resp.StatusCode, resp.Header, body)
+		}
+		if allow := resp.Header.Get("Allow"); (c.status == 405) != (allow == "GET, HEAD") {
+			t.Errorf("%s: Allow %q", c.name, allow)
 		}
 	}
 	if strings.Contains(ts.logs.String(), "sk-secret") {

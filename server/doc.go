@@ -16,5 +16,8 @@
 // counts as gone.
 //
 // Nothing of fiber's context outlives its handler: strings are copied, the body is
-// let go as soon as it is decoded.
+// let go as soon as it is decoded. Bodies are read behind the check of the key, and
+// as they come; see input.go.
+//
+// openapi.json says what all routes take and answer; tests hold it against them.
 package server

@@ -40,7 +40,6 @@ func (s *Server) chat(c *fiber.Ctx) error {
 	if wire != nil {
 		return wire
 	}
-	s.letGo(c, in)
 	m, release, err := s.serving(c, req.Model, "chat", &req.Params)
 	if err != nil {
 		return err
@@ -74,7 +73,6 @@ func (s *Server) text(c *fiber.Ctx) error {
 	if wire != nil {
 		return wire
 	}
-	s.letGo(c, in)
 	m, release, err := s.serving(c, req.Model, "text_completion", &req.Params)
 	if err != nil {
 		return err
@@ -97,14 +95,6 @@ func (s *Server) text(c *fiber.Ctx) error {
 func (s *Server) head(j *job, shape openai.Shape, prefix string) openai.Head {
 	return openai.Head{Shape: shape, ID: s.newID(prefix), Created: s.now().Unix(), Model: j.model.Alias,
 		Vocab: j.model.Tokenizer.Vocab(), LogProbs: j.params.LogProbs, Top: j.params.TopLogProbs}
-}
-
-// letGo frees a large body before the long part of a request's life; what was
-// decoded from it is copies.
-func (s *Server) letGo(c *fiber.Ctx, body []byte) {
-	if len(body) > 64<<10 {
-		c.Request().SwapBody(nil)
-	}
 }
 
 // readPrompt tokenises a text completion's prompt, or checks the tokens it is.

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -26,6 +27,7 @@ const (
 	pathHealth     = "/healthz"
 	pathReady      = "/readyz"
 	pathMetrics    = "/metrics"
+	pathOpenAPI    = "/openapi.json"
 
 	typeJSON   = "application/json"
 	typeStream = "text/event-stream"
@@ -35,6 +37,7 @@ func (s *Server) routes() {
 	s.app.Use(s.outermost)
 	s.app.Get(pathHealth, s.health)
 	s.app.Get(pathReady, s.readiness)
+	s.app.Get(pathOpenAPI, s.openAPI)
 	s.app.Post(pathChat, s.authorise, s.chat)
 	s.app.Post(pathText, s.authorise, s.text)
 	s.app.Get(pathModels, s.authorise, s.listModels)
@@ -43,8 +46,15 @@ func (s *Server) routes() {
 	s.app.Post(pathDetokenize, s.authorise, s.detokenize)
 	s.app.Post(pathTemplate, s.authorise, s.applyTemplate)
 	if s.opt.Metrics != nil {
-		s.app.Get(pathMetrics, s.authorise, adaptor.HTTPHandler(s.opt.Metrics))
+		s.app.Get(pathMetrics, s.authorise, s.bodiless, adaptor.HTTPHandler(s.opt.Metrics))
 	}
+}
+
+// bodiless takes a body away from a handler that would read it without a bound.
+func (s *Server) bodiless(c *fiber.Ctx) error {
+	s.drain(c)
+	_ = c.Request().CloseBodyStream() // has nothing to say of a request's
+	return c.Next()
 }
 
 // isProbe tells requests that come every few seconds, for ever.
@@ -65,6 +75,7 @@ func (s *Server) outermost(c *fiber.Ctx) error {
 		c.Context().SetConnectionClose()
 	}
 	err := s.guarded(c)
+	s.drain(c)
 	r.Path = c.Route().Path // of a fixed set, unlike what clients send
 	r.Route = r.Path
 	if err != nil {
@@ -113,14 +124,11 @@ func (s *Server) lastDeadline(c *fiber.Ctx) {
 	_ = c.Context().SetWriteDeadline(time.Now().Add(s.opt.WriteTimeout))
 }
 
-// unreadable answers what never became a request: its headers or body are too
-// large, too late or not HTTP. fasthttp closes the connection behind it.
+// unreadable answers what never became a request: its headers are too large, too
+// late or not HTTP. fasthttp closes the connection behind it.
 func (s *Server) unreadable(c *fiber.Ctx, err error) error {
 	r := &Record{Start: time.Now(), ID: newID("req_"), Method: utils.CopyString(c.Method()), Path: "-"}
 	wire := toWire(err)
-	if wire.Status == http.StatusRequestEntityTooLarge {
-		swallow(c.Context())
-	}
 	r.Status, r.Err = wire.Status, err
 	r.fail(wire)
 	c.Set(headerRequestID, r.ID)
@@ -140,17 +148,25 @@ func (s *Server) knownMethod(next fasthttp.RequestHandler) fasthttp.RequestHandl
 		}
 		c := s.app.AcquireCtx(rc)
 		defer s.app.ReleaseCtx(c)
-		_ = s.unreadable(c, fiber.ErrMethodNotAllowed) // always nil
+		s.drain(c)
+		err := fiber.ErrNotFound
+		if allow := s.allowed(c.Path()); allow != "" {
+			c.Set(fiber.HeaderAllow, allow)
+			err = fiber.ErrMethodNotAllowed
+		}
+		_ = s.unreadable(c, err) // always nil
 	}
 }
 
-// input returns a request's body, valid until the handler returns.
-func (s *Server) input(c *fiber.Ctx) ([]byte, error) {
-	if enc := c.Get(fiber.HeaderContentEncoding); enc != "" && enc != "identity" {
-		return nil, &openai.Error{Status: http.StatusUnsupportedMediaType, Type: openai.TypeInvalidRequest,
-			Message: "Compressed bodies are not taken; send plain JSON."}
+// allowed are the methods that a path takes, "" where there is none of it.
+func (s *Server) allowed(path string) string {
+	var methods []string
+	for _, r := range s.app.GetRoutes(true) {
+		if fiber.RoutePatternMatch(path, r.Path) && !slices.Contains(methods, r.Method) {
+			methods = append(methods, r.Method)
+		}
 	}
-	return c.Request().Body(), nil // not c.Body(), which decompresses without a bound
+	return strings.Join(methods, ", ")
 }
 
 // model finds the served model that a request names. A request that names none gets

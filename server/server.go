@@ -35,6 +35,14 @@ type Server struct {
 	newID func(prefix string) string
 }
 
+// writeBuffer is what the system holds for a client that does not read; Linux doubles
+// it. Left to itself it takes megabytes, and no write ever waits long enough to tell.
+const writeBuffer = 32 << 10
+
+// idleWorkers is how long a connection's goroutine outlives it at least; twice that at
+// most.
+const idleWorkers = 250 * time.Millisecond
+
 // New returns a server, or every problem of its options.
 func New(opt Options) (*Server, error) {
 	opt.setDefaults()
@@ -62,9 +70,13 @@ func New(opt Options) (*Server, error) {
 		IdleTimeout:                  opt.IdleTimeout,
 		WriteTimeout:                 0, // it would be one deadline for a whole stream
 		DisablePreParseMultipartForm: true,
+		StreamRequestBody:            true, // see input.go
 		ErrorHandler:                 s.unreadable,
 	})
 	s.app.Server().SecureErrorLogMessage = true // its errors quote headers otherwise, keys and all
+	// A goroutine is cheap to make: those of connections that have gone need not wait
+	// ten seconds for others.
+	s.app.Server().MaxIdleWorkerDuration = idleWorkers
 	s.app.Server().ConnState = s.connState
 	s.app.Server().Handler = s.knownMethod(s.app.Server().Handler)
 	s.routes()
@@ -101,6 +113,9 @@ func (s *Server) Serve(ln net.Listener) error {
 func (s *Server) connState(c net.Conn, st fasthttp.ConnState) {
 	switch st {
 	case fasthttp.StateNew:
+		if b, ok := c.(interface{ SetWriteBuffer(bytes int) error }); ok {
+			_ = b.SetWriteBuffer(writeBuffer) // without, a slow reader costs more, and all works
+		}
 		s.mu.Lock()
 		s.conns[c] = struct{}{}
 		s.mu.Unlock()

@@ -123,16 +123,17 @@ func checkStructs() error {
 
 const typeF16 llama.GGMLType = 1
 
-// logs routes the library's messages to slog at debug level and keeps the last
-// error, since libllama's functions return nothing but "failed".
+// logs routes the library's messages to slog at debug level and keeps the first error
+// and the last, since libllama's functions return nothing but "failed".
 var logs logSink
 
 type logSink struct {
-	once sync.Once
-	mu   sync.Mutex
-	line strings.Builder
-	last string // the latest error line
-	load string // "31/31 layers": what the latest model load put on accelerators
+	once  sync.Once
+	mu    sync.Mutex
+	line  strings.Builder
+	first string // error line since one was taken: what was wrong
+	last  string // error line: what came of it
+	load  string // "31/31 layers": what the latest model load put on accelerators
 }
 
 func (l *logSink) install() {
@@ -162,6 +163,9 @@ func (l *logSink) write(level llama.LogLevel, text string) {
 	}
 	if level == llama.LogLevelError {
 		l.last = line
+		if l.first == "" {
+			l.first = line
+		}
 	}
 	if _, rest, ok := strings.Cut(line, "offloaded "); ok {
 		l.load, _, _ = strings.Cut(rest, " to ")
@@ -169,13 +173,19 @@ func (l *logSink) write(level llama.LogLevel, text string) {
 	slog.Debug(line, "source", "llama.cpp")
 }
 
-// takeError returns the latest error line and forgets it.
+// takeError returns the first error line since errors were last taken, and forgets all.
 func (l *logSink) takeError() string {
+	first, _ := l.takeErrors()
+	return first
+}
+
+// takeErrors returns the first and the latest error line, and forgets them.
+func (l *logSink) takeErrors() (first, last string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := l.last
-	l.last = ""
-	return s
+	first, last = l.first, l.last
+	l.first, l.last = "", ""
+	return first, last
 }
 
 // takeOffload returns what the latest model load put on accelerators.

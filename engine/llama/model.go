@@ -37,7 +37,7 @@ func loadModel(path string, params llama.ModelParams) (llama.Model, error) {
 		if why == "" {
 			why = err.Error()
 		}
-		return 0, fmt.Errorf("model: %s does not load: %s", path, why)
+		return 0, fmt.Errorf("model: %s does not load: %s; --model names a whole GGUF file of a model that llama.cpp v%s knows", path, why, Version)
 	}
 	return m, nil
 }

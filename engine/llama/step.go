@@ -208,7 +208,8 @@ func (e *Engine) fill(p *engine.Pass) error {
 // failed puts every slot back to what the ledger says after a decode that did not
 // end well: parts of it may have stayed in memory.
 func (e *Engine) failed(code int32) error {
-	err := fmt.Errorf("engine: decode failed with code %d: %s", code, logs.takeError())
+	_, why := logs.takeErrors()
+	err := fmt.Errorf("engine: decode failed with code %d: %s", code, why)
 	if code == 1 {
 		err = engine.ErrNoRoom
 	}

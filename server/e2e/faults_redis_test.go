@@ -16,7 +16,7 @@ import (
 // show makes the tests that have figures to show run at full size and hold them
 // against their goals; else the machine may be shared and slow, and they are held
 // against bounds that only something that hangs exceeds.
-var show = os.Getenv("LLAMERO_SHOW") != ""
+var show = os.Getenv("LLAMERO_SHOW") != "" || fullSize
 
 // What must hold while Redis is out of order.
 const (
@@ -223,8 +223,9 @@ func (o *outcome) compare(t *testing.T, want, got bench.Sample) {
 	}
 }
 
-// row holds the figures against their goals, at full size, and adds them to a table.
-func (o *outcome) row(t *testing.T, table *bench.Table, opens bool) {
+// row holds the figures against their goals, at full size, and adds them to a table
+// and to the line of all faults.
+func (o *outcome) row(t *testing.T, table *bench.Table, opens bool, line *faultRow) {
 	cold, faulty := bench.NewLatency(o.cold), bench.NewLatency(o.faulty)
 	over := faulty.P99 - cold.P99
 	if show && over > redisWait+lateGoal {
@@ -242,6 +243,7 @@ func (o *outcome) row(t *testing.T, table *bench.Table, opens bool) {
 	}
 	table.Row(o.name, fmt.Sprint(o.requests), fmt.Sprint(o.differ), inMS(cold.P50), inMS(cold.P99),
 		inMS(faulty.P50), inMS(faulty.P99), inMS(over), opened, inMS(o.closed))
+	line.figure("%s: %d requests without an error, first tokens' p99 %s ms over cold, breaker open after %s ms, closed after %s", o.name, o.requests, inMS(over), opened, inMS(o.closed))
 }
 
 func inMS(d time.Duration) string { return fmt.Sprintf("%.0f", float64(d.Microseconds())/1000) }
@@ -249,6 +251,7 @@ func inMS(d time.Duration) string { return fmt.Sprintf("%.0f", float64(d.Microse
 // While Redis is dead, stopped, full or slow, every request is answered as without a
 // cache, hardly later, and soon not later at all; afterwards all is as before.
 func TestRedisFaults(t *testing.T) {
+	line := newRow(t, rowRedis, "Redis killed, stopped, out of memory, slow")
 	redis := startRedis(t, "--maxmemory-policy", "noeviction")
 	plain := own(t, nil, "--slots", "4", "--context", "1024", "--cache-memory", "0")
 	table := bench.NewTable("fault", "requests", "differ", "cold p50 ms", "p99", "with the fault p50 ms", "p99", "p99 over cold", "open after ms", "closed after ms")
@@ -278,7 +281,7 @@ func TestRedisFaults(t *testing.T) {
 				},
 				during: func(t *testing.T, s *sharing) { full(t, s, there) }},
 		} {
-			s.survive(t, f).row(t, table, f.opens)
+			s.survive(t, f).row(t, table, f.opens, line)
 		}
 	})
 	t.Run("slow", func(t *testing.T) {
@@ -289,7 +292,7 @@ func TestRedisFaults(t *testing.T) {
 			return func(*testing.T) { k.delay.Store(int64(d)) }
 		}
 		f := fault{name: "slow", opens: true, begin: delay(4 * redisWait), end: delay(0)}
-		s.survive(t, f).row(t, table, f.opens)
+		s.survive(t, f).row(t, table, f.opens, line)
 		trickle(t, s, k)
 	})
 	var b strings.Builder

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -31,6 +30,7 @@ const (
 
 // What all tests use, made once.
 var shared struct {
+	dir                string // of what is built
 	binary, lib, model string
 	missing            string // why nothing can be run
 	once               sync.Once
@@ -42,7 +42,15 @@ func TestMain(m *testing.M) {
 	os.Exit(runTests(m))
 }
 
-func runTests(m *testing.M) int {
+func runTests(m *testing.M) (code int) {
+	if fullSize {
+		defer func() {
+			if err := writeFaults(os.Stdout, faultsDir); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				code = 1
+			}
+		}()
+	}
 	dir, err := os.MkdirTemp("", "llamero-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -61,7 +69,7 @@ func runTests(m *testing.M) int {
 		shared.missing = err.Error()
 		return m.Run()
 	}
-	shared.binary = filepath.Join(dir, "llamero")
+	shared.dir, shared.binary = dir, filepath.Join(dir, "llamero")
 	build := exec.Command("go", "build", "-o", shared.binary, "llamero")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
@@ -171,9 +179,13 @@ func own(t *testing.T, env []string, args ...string) *gateway {
 
 // start runs serve on a free port and waits until it is ready.
 func start(env []string, args ...string) (*gateway, error) {
+	return startProgram(shared.binary, env, args...)
+}
+
+func startProgram(program string, env []string, args ...string) (*gateway, error) {
 	args = append([]string{"serve", "--listen", "127.0.0.1:0", "--lib", shared.lib, "--model", shared.model,
 		"--alias", model, "--log-format", "json"}, args...)
-	p, err := launch(env, shared.binary, args...)
+	p, err := launch(env, program, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -250,18 +262,26 @@ func (l *logReader) String() string {
 	return l.raw.String()
 }
 
+// lines are those so far that have the message.
+func (l *logReader) lines(msg string) []map[string]any {
+	var all []map[string]any
+	for text := range strings.Lines(l.String()) {
+		var line map[string]any
+		if json.Unmarshal([]byte(text), &line) == nil && line["msg"] == msg {
+			all = append(all, line)
+		}
+	}
+	return all
+}
+
 // find waits for a line with the message.
 func (l *logReader) find(ctx context.Context, done <-chan struct{}, msg string) (map[string]any, error) {
 	for {
 		l.mu.Lock()
-		text, changed := l.raw.String(), l.changed
+		changed := l.changed
 		l.mu.Unlock()
-		lines := bufio.NewScanner(strings.NewReader(text))
-		for lines.Scan() {
-			var line map[string]any
-			if json.Unmarshal(lines.Bytes(), &line) == nil && line["msg"] == msg {
-				return line, nil
-			}
+		if found := l.lines(msg); len(found) > 0 {
+			return found[0], nil
 		}
 		select {
 		case <-changed:

@@ -79,6 +79,8 @@ const spoilt = 3
 // good in another place: it is found out, counted, not used, and written anew, while
 // the pages before it are used.
 func TestRedisLies(t *testing.T) {
+	row := newRow(t, rowRedisLies, "Redis that lies: pages truncated, flipped, forged, of another version, place, tenant or model")
+	row.figure("each found out, counted, computed anew; the pages before it used")
 	l := &lies{redis: startRedis(t)}
 	l.args = append(smallCache, "--redis", l.redis.url, "--redis-wait", "2s", "--cache-key-file", keyFile(t, sharedSecret))
 	l.one, l.two = own(t, []string{twoKeys}, l.args...), own(t, []string{twoKeys}, l.args...)

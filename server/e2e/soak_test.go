@@ -43,6 +43,7 @@ func soakTime(t *testing.T) time.Duration {
 // nothing is left over: no slot, no page, no goroutine, no file, no memory.
 func TestSoak(t *testing.T) {
 	length := soakTime(t)
+	row := newRow(t, rowSoak, fmt.Sprintf("%v of random chats over a small prefix cache, with cancels and early ends", length))
 	redis := startRedis(t, "--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru")
 	keys := []string{"sesame", "barley", "millet"}
 	g := own(t, []string{"LLAMERO_API_KEYS=alice:sesame,bob:barley,carol:millet"}, "--slots", fmt.Sprint(soakSlots),
@@ -90,7 +91,9 @@ func TestSoak(t *testing.T) {
 		}
 	}
 	s.rest(t, before)
-	s.flat(t, length)
+	grown, hourly := s.flat(t, length)
+	row.figure("%d conversations' turns answered, %d left", done.of["answered"], done.of["left"])
+	row.figure("after a third of the time memory grew by %.2f MiB, %.2f MiB an hour by least squares", grown/(1<<20), hourly/(1<<20))
 	redis.kill()
 	s.whole(t)
 	if strings.Contains(g.log.String(), `"level":"ERROR"`) {
@@ -158,14 +161,14 @@ func (s *soak) watch(t *testing.T, done <-chan struct{}, every time.Duration) {
 	}
 }
 
-// rest waits until the gateway holds no more than before. Connections, to Redis and
-// from clients that went, take a moment to go.
-func (s *soak) rest(t *testing.T, before page) {
+// rest waits until the gateway holds no more than before, and returns what it holds
+// then. Connections, to Redis and from clients that went, take a moment to go.
+func (s *soak) rest(t *testing.T, before page) (p page) {
 	t.Helper()
 	var left []string
 	if !soon(patience, func() bool {
 		left = nil
-		p := s.look(t)
+		p = s.look(t)
 		for _, x := range []struct {
 			name   string
 			labels []string
@@ -188,6 +191,7 @@ func (s *soak) rest(t *testing.T, before page) {
 	}) {
 		t.Error(strings.Join(left, "\n"))
 	}
+	return p
 }
 
 // whole looks that every page of the memory can be used, so that none is kept for
@@ -207,9 +211,10 @@ func (s *soak) whole(t *testing.T) {
 	}
 }
 
-// flat prints how memory grew and, where there was time enough, holds it against
-// what it may.
-func (s *soak) flat(t *testing.T, length time.Duration) {
+// flat prints how memory grew after a third of the time and, where there was time
+// enough, holds it against what it may. It returns the bytes by which it grew, and by
+// which it does an hour.
+func (s *soak) flat(t *testing.T, length time.Duration) (grown, hourly float64) {
 	t.Helper()
 	late := slices.Clone(s.rss)
 	late = slices.DeleteFunc(late, func(m memoryAt) bool { return m.at < length/3 })
@@ -223,12 +228,13 @@ func (s *soak) flat(t *testing.T, length time.Duration) {
 		}
 		return bench.Median(bytes)
 	}
-	grown := median(late[len(late)/2:]) - median(late[:len(late)/2])
+	grown, hourly = median(late[len(late)/2:])-median(late[:len(late)/2]), slope(late)
 	t.Logf("memory: %.1f MiB at first, %.1f MiB at the end; after a third of the time it grew by %.2f MiB, %.1f MiB an hour",
-		s.rss[0].bytes/(1<<20), late[len(late)-1].bytes/(1<<20), grown/(1<<20), slope(late)/(1<<20))
+		s.rss[0].bytes/(1<<20), late[len(late)-1].bytes/(1<<20), grown/(1<<20), hourly/(1<<20))
 	if length >= steady && grown > maxGrow {
 		t.Errorf("memory grew by %.1f MiB", grown/(1<<20))
 	}
+	return grown, hourly
 }
 
 // slope is the bytes an hour by which memory grows, by least squares.

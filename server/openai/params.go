@@ -169,12 +169,13 @@ func (f fields) bias(lim Limits) []engine.Bias {
 	return out
 }
 
-// maxTokens reads the bound of an answer; the newer name wins.
+// maxTokens reads the bound of an answer; the newer name, which comes first, wins.
 func (f fields) maxTokens(p *Params, least int64, names ...string) {
+	given := false
 	for _, name := range names {
-		if v, ok := f.integer(name, least, math.MaxInt32); ok {
+		if v, ok := f.integer(name, least, math.MaxInt32); ok && !given {
+			given = true
 			p.MaxTokens, p.NoTokens = int(v), v == 0
-			return
 		}
 	}
 }

@@ -1,0 +1,154 @@
+package e2e
+
+import (
+	"fmt"
+	"strconv"
+	"testing"
+	"time"
+
+	"llamero/bench"
+)
+
+// Prompts and answers of the tests under load.
+const loadWords = 32
+
+var loadTokens = sized(16, 64)
+
+// goodput are the tokens a second of a run's whole answers, of those that came between
+// two times.
+func goodput(r bench.Result, from, to time.Duration) float64 {
+	n := 0
+	for _, s := range r.Samples {
+		if s.Err == "" {
+			n += s.ChunksBy(to) - s.ChunksBy(from)
+		}
+	}
+	return float64(n) / (to - from).Seconds()
+}
+
+// closedLoop is what the gateway gives so many clients that ask again when they are
+// answered: its peak. The clients' beginning and end are left out.
+func closedLoop(t *testing.T, target *bench.Target, clients, turns int) (tokens, requests float64) {
+	t.Helper()
+	r := bench.Run(t.Context(), target, normals(t, clients, turns, loadWords, loadTokens))
+	if errs := r.Errors(); len(errs) > 0 {
+		t.Fatalf("%d requests failed: %s", len(errs), errs[0])
+	}
+	first := r.Wall // the first client to be done
+	last := map[int]time.Duration{}
+	for _, s := range r.Samples {
+		last[s.Client] = max(last[s.Client], s.End)
+	}
+	for _, at := range last {
+		first = min(first, at)
+	}
+	tokens = goodput(r, first/10, first)
+	return tokens, tokens / float64(loadTokens)
+}
+
+// TestOverload: ten times what the gateway can do, without waiting for answers. The
+// surplus is turned away at once, with when to come back; the others get what a
+// gateway gives that is just busy; memory stays flat.
+func TestOverload(t *testing.T) {
+	const (
+		times      = 10
+		refuseGoal = 10 * time.Millisecond
+		goodGoal   = 0.95
+		growGoal   = 16 << 20
+	)
+	length := time.Duration(sized(4, 60)) * time.Second
+	row := newRow(t, rowOverload, fmt.Sprintf("%d × capacity, open loop, %v", times, length))
+	slots := sized(4, 16)
+	g := burdened(t, nil, "--slots", fmt.Sprint(slots), "--context", "512", "--queue", fmt.Sprint(sized(4, 32)), "--cache-memory", "64MiB")
+	target := targeted(t, g)
+	measured(t, target, normals(t, slots, 1, loadWords, loadTokens))
+	turns := sized(2, 12)
+	before, capacity := closedLoop(t, target, slots+slots/2, turns)
+	settled(t, g)
+
+	rate := min(times*capacity, bench.MaxRate)
+	w, err := bench.New("poisson", bench.Options{Seed: 66, Clients: min(int(rate*length.Seconds()), bench.MaxClients), Words: loadWords, Tokens: loadTokens, Rate: rate})
+	if err != nil {
+		t.Fatal(err)
+	}
+	memory, stop := watchMemory(t, g)
+	r := bench.Run(t.Context(), target, w)
+	stop()
+	settled(t, g)
+	after, _ := closedLoop(t, target, slots+slots/2, turns)
+
+	var refused []time.Duration
+	answered := 0
+	for _, s := range r.Samples {
+		if s.Err == "" {
+			answered++
+			continue
+		}
+		seconds, err := strconv.Atoi(s.Retry)
+		if s.Status != 429 && s.Status != 503 || err != nil || seconds < 1 || seconds > 8 {
+			t.Fatalf("status %d, Retry-After %q: %s", s.Status, s.Retry, s.Err)
+		}
+		refused = append(refused, s.Answered-s.Sent)
+	}
+	if len(refused) < len(r.Samples)/2 || answered == 0 {
+		t.Errorf("%d refused and %d answered of %d", len(refused), answered, len(r.Samples))
+	}
+	late := bench.NewLatency(refused)
+	// From when the queue has filled until arrivals end.
+	last := r.Samples[len(r.Samples)-1].Start
+	good := goodput(r, last/10, last)
+	share := good / ((before + after) / 2)
+	first, grown := memory()
+	row.figure("%.0f requests/s for %.0f s where it can do %.1f: %d answered, %d refused", rate, last.Seconds(), capacity, answered, len(refused))
+	row.figure("refused within %.1f ms (median), %.1f ms (p99), %.1f ms at most", ms([]time.Duration{late.P50})[0], ms([]time.Duration{late.P99})[0], ms([]time.Duration{late.Max})[0])
+	row.figure("goodput %.2f of the peak (%.0f tok/s; %.0f before, %.0f after)", share, good, before, after)
+	row.figure("memory %.0f MiB, grown by %.1f MiB", first/(1<<20), grown/(1<<20))
+	if !fullSize {
+		return
+	}
+	if late.P99 > refuseGoal {
+		t.Errorf("refused within %v (p99)", late.P99)
+	}
+	if share < goodGoal {
+		t.Errorf("goodput is %.2f of the peak", share)
+	}
+	if grown > growGoal {
+		t.Errorf("memory grew by %.1f MiB", grown/(1<<20))
+	}
+}
+
+// watchMemory looks at a gateway's memory until it is stopped. What it returns says how
+// much there was after a sixth of the looks, when queues and buffers have filled, and
+// how much more there was at most after that.
+func watchMemory(t *testing.T, g *gateway) (result func() (first, grown float64), stop func()) {
+	t.Helper()
+	var rss []float64
+	end, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(250 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				if n, err := resident(g); err == nil {
+					rss = append(rss, n)
+				}
+			case <-end:
+				return
+			}
+		}
+	}()
+	stop = func() { close(end); <-done }
+	result = func() (first, grown float64) {
+		if len(rss) < 6 {
+			t.Fatalf("memory was looked at %d times", len(rss))
+		}
+		later := rss[len(rss)/6:]
+		for _, n := range later {
+			grown = max(grown, n-later[0])
+		}
+		return later[0], grown
+	}
+	return result, stop
+}
