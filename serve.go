@@ -85,12 +85,12 @@ func serve(ctx context.Context, c configs.Config, stderr io.Writer) error {
 type model struct {
 	server.Model
 	tokenizer worker.Tokenizer
-	loop      *loop.Loop
-	engine    worker.Engine
+	group     *loop.Group
+	engines   []worker.Engine // until they are the group's
 	pages     *pages
 }
 
-// openModel loads a model: tokenizer, template, engine, loop, in the order of what
+// openModel loads a model: tokenizer, template, engines, loops, in the order of what
 // they cost.
 func openModel(c configs.Config, lib, path, templateSource string, watch *telemetry.Telemetry, log *slog.Logger) (_ *model, err error) {
 	m := &model{}
@@ -117,7 +117,7 @@ func openModel(c configs.Config, lib, path, templateSource string, watch *teleme
 	if m.pages, err = openPages(c.Cache, apart); err != nil {
 		return nil, err
 	}
-	m.engine, err = openEngine(apart, m.pages.slab, log, llama.Options{
+	m.engines, err = openEngines(c.Engine, m.pages.slab, log, llama.Options{
 		Lib: lib, Model: path, Layout: layout(c.Engine.Layout),
 		Slots: c.Engine.Slots, SlotTokens: c.Engine.Context, KVBudget: int64(c.Engine.KVMemory),
 		GPULayers: c.Engine.GPULayers, TypeK: c.Engine.TypeK, TypeV: c.Engine.TypeV,
@@ -127,7 +127,8 @@ func openModel(c configs.Config, lib, path, templateSource string, watch *teleme
 	if err != nil {
 		return nil, err
 	}
-	if err := m.pages.attach(c, m.engine, path, watch, log); err != nil {
+	first := m.engines[0]
+	if err := m.pages.attach(c, first, path, watch, log); err != nil {
 		return nil, err
 	}
 	observer, gauges := watch.Model(alias(c.Model))
@@ -135,33 +136,37 @@ func openModel(c configs.Config, lib, path, templateSource string, watch *teleme
 	if c.Spec.Mode == "off" {
 		guess = 0
 	}
-	m.loop, err = loop.New(m.engine, loop.Options{
+	var engines []engine.Engine
+	for _, e := range m.engines {
+		engines = append(engines, e)
+	}
+	m.engines = nil
+	m.group, err = loop.NewGroup(engines, loop.Options{
 		Guess: guess, TargetITL: c.Scheduler.TargetITL, Queue: c.Scheduler.Queue, QueueWait: c.Scheduler.QueueTimeout, Log: log,
 		Observer: observer, Pages: m.pages.Pages,
 	})
 	if err != nil {
 		return nil, err
 	}
-	gauges(m.loop)
+	gauges(m.group)
 	m.Model = server.Model{
-		Alias: alias(c.Model), Tokenizer: m.tokenizer, Template: server.FromTemplate(chat), Loop: server.FromLoop(m.loop),
+		Alias: alias(c.Model), Tokenizer: m.tokenizer, Template: server.FromTemplate(chat), Loop: server.FromLoop(m.group),
 		Created: time.Now(), MaxTokens: c.Scheduler.MaxTokens,
 	}
-	limits := m.engine.Limits()
-	log.Info("model loaded", "model", m.Alias, "file", path, "what", m.engine.Info().Description, "libraries", lib,
+	limits := first.Limits()
+	log.Info("model loaded", "model", m.Alias, "file", path, "what", first.Info().Description, "libraries", lib,
 		"layout", limits.Layout.String(), "slots", limits.Slots, "context", limits.SlotTokens,
 		"kv", configs.Bytes(int64(limits.PoolTokens)*int64(limits.TokenBytes)>>20<<20).String(),
 		"pages", limits.Pages, "page_tokens", limits.PageTokens,
-		"threads", c.Engine.Threads, "process", c.Engine.Process, "offload", m.engine.Info().Offload, "took", time.Since(start).Round(time.Millisecond).String())
+		"threads", c.Engine.Threads, "process", c.Engine.Process, "workers", len(engines), "offload", first.Info().Offload, "took", time.Since(start).Round(time.Millisecond).String())
 	return m, nil
 }
 
-// close ends the loop before it frees what the loop uses.
+// close ends the loops before it frees what they use.
 func (m *model) close() {
-	if m.loop != nil {
-		_ = m.loop.Close() // closes the engine
-	} else if m.engine != nil {
-		_ = m.engine.Close()
+	closeEngines(m.engines)
+	if m.group != nil {
+		_ = m.group.Close() // closes its engines
 	}
 	if m.pages != nil {
 		_ = m.pages.close()

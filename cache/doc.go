@@ -11,4 +11,11 @@
 // holds which address, and which goes when room is wanted. A page whose follower is
 // there stays, since without it nobody would find the follower. Which of the others
 // goes is a Policy's to say; package store has one.
+//
+// Several engines may read and write that memory at once; a plan is made before it is
+// run, so between the two the account promises what the memory does not hold yet. Each
+// engine has a View, which keeps what is promised to its running step apart: what that
+// reads cannot go, and what it writes is nobody else's until it is there. So one
+// engine's death takes nothing from another, and Host needs no lock of its own: whoever
+// shares it lets one View act at a time, for as long as a plan is made.
 package cache

@@ -14,9 +14,9 @@ type Policy interface {
 	Oldest() (Address, bool) // the page that should go next
 }
 
-// Host is the account of a block of memory of so many pages, numbered from 0. A
-// page is known from the moment that memory is set aside for it: its owner sees to
-// it that nobody reads before it is written. It is for one goroutine.
+// Host is the account of a block of memory of so many pages, numbered from 0. Engines
+// read and write the memory through a View each. It is for one goroutine, or for one at
+// a time.
 type Host struct {
 	pageTokens int
 	policy     Policy
@@ -24,6 +24,7 @@ type Host struct {
 	pages      []*entry // by number; nil is free
 	free       []int32
 	evictions  int
+	views      []*View
 }
 
 // entry is a page that the memory holds.
@@ -32,9 +33,10 @@ type entry struct {
 	index           int32   // in its chain
 	tokens          []Token // compared on every hit
 	page            int32
-	kids            int  // entries whose parent this is
-	pins            int  // of those who read it
-	held            bool // by the Put that runs
+	kids            int   // entries whose parent this is
+	pins            int   // of those who read it
+	held            bool  // by the Put that runs
+	writer          *View // that has it to write still; nil: it is written
 }
 
 // NewHost returns the account of an empty block of memory.
@@ -60,85 +62,26 @@ func (h *Host) Stats() Stats {
 	return Stats{Pages: len(h.pages), Used: len(h.pages) - len(h.free), Evictions: h.evictions}
 }
 
-// Match counts the pages that are known of a chain, from its beginning. tokens are
+// Match counts the pages that are written of a chain, from its beginning. tokens are
 // those of the chain, at least.
-func (h *Host) Match(chain []Address, tokens []Token) int {
+func (h *Host) Match(chain []Address, tokens []Token) int { return h.match(nil, chain, tokens) }
+
+// match counts what a View may begin with.
+func (h *Host) match(v *View, chain []Address, tokens []Token) int {
 	for i, a := range chain {
 		e := h.entries[a]
-		if e == nil || !slices.Equal(e.tokens, tokens[i*h.pageTokens:(i+1)*h.pageTokens]) {
+		if e == nil || e.foreign(v) || !slices.Equal(e.tokens, tokens[i*h.pageTokens:(i+1)*h.pageTokens]) {
 			return i
 		}
 	}
 	return len(chain)
 }
 
-// Use returns where the pages of a chain are, all of which are known, and counts
-// them as used, so that the last one goes first.
-func (h *Host) Use(chain []Address) []int32 {
-	out := make([]int32, len(chain))
-	for i := len(chain) - 1; i >= 0; i-- {
-		out[i] = h.entries[chain[i]].page
-		h.policy.Touch(chain[i])
-	}
-	return out
-}
+// foreign reports whether another than v has the page to write still.
+func (e *entry) foreign(v *View) bool { return e.writer != nil && e.writer != v }
 
-// Put sets memory aside for the pages of a chain from first on, those before being
-// known, unless they have gone. It returns where they are to be written, -1 for one
-// that is known already; the list ends early where there is no room. tokens are
-// those of the chain, at least.
-func (h *Host) Put(root Address, chain []Address, first int, tokens []Token) []int32 {
-	if h.Match(chain[:first], tokens) < first {
-		return nil
-	}
-	var held []*entry // nothing of this chain goes for the rest of it
-	defer func() {
-		for _, e := range slices.Backward(held) { // the last one goes first
-			e.held = false
-			h.policy.Touch(e.address)
-		}
-	}()
-	hold := func(e *entry) {
-		e.held = true
-		held = append(held, e)
-	}
-	parent := root
-	var before *entry
-	for _, a := range chain[:first] {
-		before = h.entries[a]
-		hold(before)
-		parent = a
-	}
-	var out []int32
-	for i := first; i < len(chain); i++ {
-		own := tokens[i*h.pageTokens : (i+1)*h.pageTokens]
-		e := h.entries[chain[i]]
-		switch {
-		case e != nil && !slices.Equal(e.tokens, own):
-			return out // a collision, or a fault: leave what is there
-		case e != nil:
-			out = append(out, -1)
-		default:
-			page, ok := h.room()
-			if !ok {
-				return out
-			}
-			e = &entry{address: chain[i], parent: parent, index: int32(i), tokens: slices.Clone(own), page: page}
-			h.entries[e.address], h.pages[page] = e, e
-			h.policy.Add(e.address)
-			if before != nil {
-				before.kids++
-			}
-			out = append(out, page)
-		}
-		hold(e)
-		parent, before = chain[i], e
-	}
-	return out
-}
-
-// room finds a free page, or one that may go.
-func (h *Host) room() (int32, bool) {
+// room finds a free page, or one that may go for v's sake.
+func (h *Host) room(v *View) (int32, bool) {
 	for range len(h.entries) {
 		if len(h.free) > 0 {
 			break
@@ -148,7 +91,7 @@ func (h *Host) room() (int32, bool) {
 			break
 		}
 		e := h.entries[a]
-		if e.held || e.pins > 0 || e.kids > 0 {
+		if e.held || e.pins > 0 || e.kids > 0 || e.foreign(v) {
 			h.policy.Touch(a) // its turn comes again
 			continue
 		}
@@ -237,25 +180,6 @@ func (h *Host) Load(entries []Entry) int {
 // Unpin lets go of a page that Pin kept.
 func (h *Host) Unpin(page int32) { h.pages[page].pins-- }
 
-// Forget takes pages out, by number, with all that follows them: what was to be
-// written there was not.
-func (h *Host) Forget(pages []int32) {
-	for _, p := range pages {
-		if p >= 0 && h.pages[p] != nil {
-			h.forget(h.pages[p])
-		}
-	}
-}
-
-func (h *Host) forget(e *entry) {
-	for _, kid := range h.pages {
-		if e.kids > 0 && kid != nil && kid.parent == e.address {
-			h.forget(kid)
-		}
-	}
-	h.remove(e)
-}
-
 // Check looks at every invariant, for tests and fuzzers.
 func (h *Host) Check() error {
 	kids := map[Address]int{}
@@ -269,11 +193,24 @@ func (h *Host) Check() error {
 		if e.pins < 0 || e.held {
 			return fmt.Errorf("cache: %s is pinned %d times, held %v", e.address, e.pins, e.held)
 		}
+		if e.writer != nil && !slices.Contains(e.writer.writes, e) {
+			return fmt.Errorf("cache: %s is to be written by somebody who does not know", e.address)
+		}
 		if e.index > 0 {
 			if p := h.entries[e.parent]; p == nil || p.index != e.index-1 {
 				return fmt.Errorf("cache: %s is page %d of a chain that nothing leads to", e.address, e.index)
 			}
+			if w := h.entries[e.parent].writer; w != nil && w != e.writer {
+				return fmt.Errorf("cache: %s follows a page that another writes", e.address)
+			}
 			kids[e.parent]++
+		}
+	}
+	for _, v := range h.views {
+		for _, e := range v.reads {
+			if h.pages[e.page] != e || e.pins < 1 {
+				return fmt.Errorf("cache: page %d, which is read, is no longer %s", e.page, e.address)
+			}
 		}
 	}
 	for _, e := range h.entries {

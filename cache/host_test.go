@@ -1,7 +1,6 @@
 package cache_test
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -12,13 +11,14 @@ import (
 
 const pageTokens = 4
 
-func newHost(t testing.TB, pages int) *cache.Host {
+// newHost returns the account of an engine that has the memory to itself.
+func newHost(t testing.TB, pages int) *cache.View {
 	t.Helper()
 	lru, err := store.NewLRU(pages)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return cache.NewHost(pages, pageTokens, lru)
+	return cache.NewHost(pages, pageTokens, lru).View()
 }
 
 // text is n pages of tokens; texts of one seed begin alike.
@@ -72,7 +72,7 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
-func put(t *testing.T, h *cache.Host, tokens []cache.Token, first int) []int32 {
+func put(t *testing.T, h *cache.View, tokens []cache.Token, first int) []int32 {
 	t.Helper()
 	pages := h.Put(root, chain(tokens), first, tokens)
 	if err := h.Check(); err != nil {
@@ -81,7 +81,7 @@ func put(t *testing.T, h *cache.Host, tokens []cache.Token, first int) []int32 {
 	return pages
 }
 
-func match(h *cache.Host, tokens []cache.Token) int { return h.Match(chain(tokens), tokens) }
+func match(h *cache.View, tokens []cache.Token) int { return h.Match(chain(tokens), tokens) }
 
 func TestPutAndMatch(t *testing.T) {
 	h := newHost(t, 8)
@@ -105,9 +105,12 @@ func TestPutAndMatch(t *testing.T) {
 	if got := put(t, h, text(5, 3), 1); got != nil {
 		t.Errorf("pages %v behind one that is not there", got)
 	}
-	h.Forget([]int32{pages[1]}) // and the third with it
-	if n := match(h, a); n != 1 || h.Check() != nil {
-		t.Errorf("%d pages known after the second was forgotten: %v", n, h.Check())
+	h.Landed()
+	long := slices.Concat(a, text(6, 2))
+	put(t, h, long, 3)
+	h.Lost() // what was written before stays
+	if n := match(h, long); n != 3 || h.Check() != nil {
+		t.Errorf("%d pages known of those that were lost: %v", n, h.Check())
 	}
 	if n := match(h, b); n != 3 {
 		t.Errorf("%d pages known of the other text", n)
@@ -121,7 +124,9 @@ func TestEviction(t *testing.T) {
 	a, b := text(1, 3), text(2, 3)
 	put(t, h, a, 0)
 	put(t, h, b, 0)
+	h.Landed()
 	h.Use(chain(a))
+	h.Landed()
 	c := text(3, 2)
 	if got := put(t, h, c, 0); len(got) != 2 {
 		t.Fatalf("pages %v", got)
@@ -133,70 +138,6 @@ func TestEviction(t *testing.T) {
 	if got := put(t, h, long, 0); len(got) != 6 || match(h, long) != 6 {
 		t.Errorf("pages %v of a text longer than the memory, %d known", got, match(h, long))
 	}
-}
-
-// FuzzHost compares the account with a dumb one: a list of texts' pages, in which
-// whatever is known must be a prefix and every page of memory has one holder.
-func FuzzHost(f *testing.F) {
-	f.Add([]byte{5, 0, 1, 3, 0, 2, 3, 1, 1, 2, 2, 0})
-	f.Add([]byte{2, 0, 9, 9, 0, 8, 9, 0, 7, 9, 2, 1, 0, 9, 9})
-	f.Fuzz(func(t *testing.T, data []byte) {
-		next := func() int {
-			if len(data) == 0 {
-				return 0
-			}
-			b := data[0]
-			data = data[1:]
-			return int(b)
-		}
-		size := 1 + next()%12
-		h := newHost(t, size)
-		holds := map[int32]cache.Address{} // what was written where, by the dumb account
-		for len(data) > 0 {
-			switch op := next() % 3; op {
-			case 0, 1:
-				seed, n := next(), next()%8
-				tokens := text(uint64(seed%5), n)
-				if seed >= 128 && n > 1 { // leave the common way after a page
-					tokens = slices.Concat(tokens[:pageTokens], text(uint64(seed), n-1))
-				}
-				c := chain(tokens)
-				known := h.Match(c, tokens)
-				if op == 1 {
-					for i, page := range h.Use(c[:known]) {
-						if holds[page] != c[i] {
-							t.Fatalf("page %d holds %s, not %s", page, holds[page], c[i])
-						}
-					}
-					continue
-				}
-				first := min(known, next()%8)
-				pages := h.Put(root, c, first, tokens)
-				for i, page := range pages {
-					if (page < 0) != (first+i < known) {
-						t.Fatalf("page %d of %d known is %d", first+i, known, page)
-					}
-					if page >= 0 {
-						holds[page] = c[first+i]
-					}
-				}
-				if want := min(n, size); first+len(pages) < want {
-					t.Fatalf("%d pages of %d are there; the memory has %d", first+len(pages), n, size)
-				}
-				if got := h.Match(c, tokens); got != first+len(pages) && len(pages) > 0 {
-					t.Fatalf("%d pages known after %d were put", got, first+len(pages))
-				}
-			case 2:
-				h.Forget([]int32{int32(next() % size)})
-			}
-			if err := h.Check(); err != nil {
-				t.Fatal(err)
-			}
-			if st := h.Stats(); st.Used > st.Pages {
-				t.Fatal(fmt.Sprint(st))
-			}
-		}
-	})
 }
 
 func BenchmarkMatch(b *testing.B) {

@@ -44,11 +44,14 @@ type Engine struct {
 	Lib         string `yaml:"lib" flag:"lib" doc:"folder of llama.cpp's shared libraries; empty takes what libs fetch brought for the backend"`
 	Backend     string `yaml:"backend" flag:"backend" enum:"cpu,cuda,vulkan,metal" auto:"metal on Apple silicon, else cpu" doc:"which fetched libraries to use when lib is empty"`
 	Process     string `yaml:"process" flag:"engine" enum:"worker,inprocess" auto:"worker, where the system is a Unix" doc:"where llama.cpp runs: worker is a process of its own, which is started again when it dies, inprocess the gateway's"`
+	Workers     int    `yaml:"workers" flag:"workers" min:"1" max:"16" doc:"engine processes that serve the model, each with threads, slots and kv_memory of its own; they share what is cached"`
+	Devices     string `yaml:"devices" flag:"devices" doc:"GPUs of each worker, as CUDA_VISIBLE_DEVICES and GGML_VK_VISIBLE_DEVICES name them, a semicolon between workers: 0;1; empty leaves all to each"`
+	CPUs        string `yaml:"cpus" flag:"cpus" doc:"CPUs that each worker keeps to, a semicolon between workers: 0-7;8-15; empty is any (Linux)"`
 	Layout      string `yaml:"layout" flag:"layout" enum:"auto,split,unified" doc:"how slots share KV memory: split gives each its own, unified one pool to all, auto takes split where slots times context fit kv_memory"`
-	Slots       int    `yaml:"slots" flag:"slots" min:"1" max:"250" auto:"8 a thread, 8 to 32" doc:"requests that decode at once"`
+	Slots       int    `yaml:"slots" flag:"slots" min:"1" max:"250" auto:"8 a thread, 8 to 32" doc:"requests that decode at once, in each worker"`
 	Context     int    `yaml:"context" flag:"context" min:"0" max:"16777216" doc:"tokens a slot holds, prompt and answer; 0 is what the model was trained for, as far as kv_memory goes"`
-	KVMemory    Bytes  `yaml:"kv_memory" flag:"kv-memory" min:"16MiB" max:"4TiB" auto:"a quarter of the memory, at most 2GiB" doc:"bytes that the KV cache may take"`
-	Threads     int    `yaml:"threads" flag:"threads" min:"1" max:"512" auto:"the physical cores that may be used" doc:"CPU threads that compute"`
+	KVMemory    Bytes  `yaml:"kv_memory" flag:"kv-memory" min:"16MiB" max:"4TiB" auto:"a quarter of the memory, at most 2GiB, divided among workers" doc:"bytes that the KV cache of each worker may take"`
+	Threads     int    `yaml:"threads" flag:"threads" min:"1" max:"512" auto:"the physical cores that may be used, divided among workers" doc:"CPU threads that compute, in each worker"`
 	GPULayers   int    `yaml:"gpu_layers" flag:"gpu-layers" min:"-1" max:"10000" doc:"layers to put on a GPU; -1 is all, where the backend has one"`
 	TypeK       string `yaml:"type_k" flag:"type-k" enum:"f32,f16,bf16,q8_0,q5_1,q5_0,q4_1,q4_0,iq4_nl" doc:"type of the KV cache's keys"`
 	TypeV       string `yaml:"type_v" flag:"type-v" enum:"f32,f16,bf16,q8_0,q5_1,q5_0,q4_1,q4_0,iq4_nl" doc:"type of the KV cache's values"`

@@ -79,6 +79,10 @@ func other(t *testing.T, f Field) string {
 		return "64MiB"
 	case f.Path == "cache.redis":
 		return "redis://127.0.0.1:9999/3"
+	case f.Path == "engine.devices": // of one worker, as there is by default
+		return "1,GPU-8932f937"
+	case f.Path == "engine.cpus":
+		return "0-1,3"
 	case f.Path == "server.api_keys_file":
 		name := filepath.Join(t.TempDir(), "keys")
 		if err := os.WriteFile(name, []byte("# ours\ncarol:abc\n\n"), 0o600); err != nil {
@@ -141,6 +145,7 @@ func TestEverySource(t *testing.T) {
 			if err := f.set(&want, text); err != nil {
 				t.Fatal(err)
 			}
+			want.Engine.divide(func(path string) bool { return path == f.Path })
 			if f.Path == "server.api_keys_file" {
 				want.Server.APIKeys = []Key{{"carol", "abc"}}
 			}
@@ -367,6 +372,7 @@ func TestYAMLRoundTrip(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	c.Engine.Process, c.Engine.Workers, c.Engine.Devices, c.Engine.CPUs = "worker", 2, "0;1,2", "0-3;4" // they go together
 	for _, text := range []string{"", "no", "~", "1.5", "{a}", "a: b # c", `q"'\`, "ü 🦙", "-", "null", "C:\\x"} {
 		c.Model.Alias = text
 		out, err := c.YAML()
@@ -394,9 +400,12 @@ func TestDefaults(t *testing.T) {
 		}
 	}
 	for total, want := range map[uint64]Bytes{0: GiB, 1 << 20: 64 * MiB, 4 << 30: GiB, 1 << 45: 2 * GiB, 3<<30 + 12345: 768 * MiB} {
-		if got := kvMemory(total); got != want {
+		if got := kvMemory(total, 1); got != want {
 			t.Errorf("%d of memory: %s, want %s", total, got, want)
 		}
+	}
+	if got := kvMemory(4<<30, 3); got != 320*MiB {
+		t.Errorf("a third of a quarter of 4GiB: %s", got)
 	}
 	if backend("darwin", "arm64") != "metal" || backend("darwin", "amd64") != "cpu" || backend("linux", "arm64") != "cpu" {
 		t.Error("default backend")

@@ -23,9 +23,10 @@ func Default() Config {
 		Engine: Engine{
 			Backend:     backend(runtime.GOOS, runtime.GOARCH),
 			Process:     process(runtime.GOOS),
+			Workers:     1,
 			Layout:      "auto",
 			Slots:       slots(threads),
-			KVMemory:    kvMemory(memory()),
+			KVMemory:    kvMemory(memory(), 1),
 			Threads:     threads,
 			GPULayers:   -1,
 			TypeK:       "f16",
@@ -90,12 +91,12 @@ func cacheMemory(total uint64) Bytes {
 	return Bytes(min(total/8, uint64(2*GiB))) / (64 * MiB) * (64 * MiB)
 }
 
-// kvMemory is a quarter of the memory in steps of 64 MiB, at most 2 GiB: it is
-// taken at start-up, in use or not.
-func kvMemory(total uint64) Bytes {
-	if total == 0 {
-		return GiB
+// kvMemory is a quarter of the memory in steps of 64 MiB, at most 2 GiB, divided
+// among workers: it is taken at start-up, in use or not.
+func kvMemory(total uint64, workers int) Bytes {
+	quarter := GiB
+	if total > 0 {
+		quarter = Bytes(min(total/4, uint64(2*GiB)))
 	}
-	quarter := Bytes(min(total/4, uint64(2*GiB)))
-	return max(quarter/(64*MiB)*(64*MiB), 64*MiB)
+	return max(quarter/Bytes(workers)/(64*MiB)*(64*MiB), 64*MiB)
 }

@@ -45,6 +45,7 @@ func Load(src Sources) (Config, error) {
 			}
 		}
 	}
+	l.c.Engine.divide(func(path string) bool { return l.from[path] != "" })
 	if l.c.Server.APIKeysFile != "" {
 		l.keysFile(l.c.Server.APIKeysFile)
 	}

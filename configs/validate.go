@@ -61,6 +61,7 @@ func (c *Config) problems() []*Problem {
 		}
 	}
 	c.checkListen(add)
+	c.checkWorkers(add)
 	c.checkCache(add)
 	c.checkKeys(add)
 	return out

@@ -22,6 +22,10 @@
 //
 // When the engine fails, suspects.go finds the request that makes it fail, if one does.
 //
+// A model may run on several engines, each with a Scheduler; router.go decides which one
+// a request goes to. Their slots are their own, and so are their queues, shares and
+// learnt costs; host pages are common to all, see cache.View.
+//
 // TestSimulation runs it all through whatever can go wrong, as seeds decide, and cuts a
 // seed that fails down to what it takes; make simulate runs more of them.
 package scheduler

@@ -273,3 +273,13 @@ func (g *Guesses) count(proposed, right int) {
 		g.ByPosition[i]++
 	}
 }
+
+// Add adds another scheduler's.
+func (g *Guesses) Add(o *Guesses) {
+	g.Drafts += o.Drafts
+	g.Tokens += o.Tokens
+	g.Accepted += o.Accepted
+	for i, n := range o.ByPosition {
+		g.ByPosition[i] += n
+	}
+}

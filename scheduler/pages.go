@@ -128,6 +128,9 @@ func (s *Scheduler) follows(q *sequence) bool {
 	if n >= len(chain) || q.apart() {
 		return false
 	}
+	if s.cfg.Pages.Coming(chain[n:])*s.pageTokens() >= s.cfg.Follow {
+		return true // another engine's slot is being saved: a step, and they are there
+	}
 	leader := s.computing[chain[n]]
 	if leader == nil {
 		return false
@@ -169,8 +172,9 @@ func (s *Scheduler) Fetch(id ID, asking int64) []cache.Wanted {
 }
 
 // Fetched ends what Fetch began: so many of the pages, from the first on, have been
-// found. It returns where each is to be written before the next plan runs; -1 needs
-// none. There may be fewer, for want of memory, or none, if the request has gone.
+// found. It returns where each is to be written before the next plan is made, and
+// Stored called; -1 needs no writing. There may be fewer, for want of memory, or none, if
+// the request has gone.
 func (s *Scheduler) Fetched(id ID, pages int) []int32 {
 	req := s.requests[id]
 	if req == nil || !req.sequences[0].fetching {
@@ -183,6 +187,9 @@ func (s *Scheduler) Fetched(id ID, pages int) []int32 {
 	return s.cfg.Pages.Put(q.req.Root, q.chain[:end], min(q.fetchedFrom, end), q.tokens)
 }
 
+// Stored says that the pages that Fetched named have been written.
+func (s *Scheduler) Stored() { s.cfg.Pages.Landed() }
+
 // Saved returns the host pages that have been written since it was last called.
 func (s *Scheduler) Saved() []int32 {
 	pages := s.landed
@@ -192,6 +199,9 @@ func (s *Scheduler) Saved() []int32 {
 
 // keep notes that the flight's edits are done.
 func (s *Scheduler) keep() {
+	if s.cfg.Pages != nil {
+		s.cfg.Pages.Landed()
+	}
 	if s.cfg.KeepSaved {
 		for _, p := range s.saved {
 			if p >= 0 {

@@ -18,9 +18,10 @@ type Config struct {
 	TargetITL int64
 	// Queue is how many requests may wait for a slot; Add refuses more.
 	Queue int
-	// Pages is the account of the engine's host pages, which the scheduler then owns;
-	// nil: there are none.
-	Pages *cache.Host
+	// Pages is the engine's side of the account of host pages, which the scheduler then
+	// owns; nil: there are none. Where engines share an account, its other sides stand
+	// still while Next, Apply, Fail, Fetch, Fetched, Stored, Stats and Check run.
+	Pages *cache.View
 	// KeepSaved remembers what was written to host pages, for Saved.
 	KeepSaved bool
 	// Guess has repeating text guessed ahead and verified, where that is predicted to
@@ -385,7 +386,7 @@ func (s *Scheduler) advance(events []Event, q *sequence, row *engine.Row, out *e
 func (s *Scheduler) Fail(err error, now Tick) []Event {
 	accused := s.accused(err)
 	if s.cfg.Pages != nil {
-		s.cfg.Pages.Forget(s.saved)
+		s.cfg.Pages.Lost()
 	}
 	s.land()
 	for i, q := range s.slots {

@@ -69,6 +69,7 @@ func (w *world) answer(f fetch, most int) (found int) {
 			copy(w.page(page), w.remote[f.want[i].Address])
 		}
 	}
+	w.s.Stored()
 	return found
 }
 

@@ -44,12 +44,12 @@ func newWorld(t testing.TB, cfg Config) *world {
 	if cfg.TargetITL == 0 {
 		cfg.TargetITL = 50e6
 	}
-	if l := cfg.Limits; l.Pages > 0 {
+	if l := cfg.Limits; l.Pages > 0 && cfg.Pages == nil {
 		lru, err := store.NewLRU(l.Pages)
 		if err != nil {
 			t.Fatal(err)
 		}
-		cfg.Pages = cache.NewHost(l.Pages, l.PageTokens, lru)
+		cfg.Pages = cache.NewHost(l.Pages, l.PageTokens, lru).View()
 	}
 	w := &world{t: t, s: New(cfg), f: enginetest.NewFake(cfg.Limits),
 		got: map[ID][][]engine.Token{}, scores: map[ID][]engine.Sampled{}, done: map[ID][]Finish{}}
@@ -120,17 +120,33 @@ func (w *world) take(events []Event) {
 // step plans and runs one step; it reports whether there was anything to do.
 func (w *world) step() bool {
 	w.t.Helper()
+	plan, ok := w.begin()
+	if ok {
+		w.finish(plan)
+	}
+	w.check()
+	return ok
+}
+
+// begin plans a step, if there is anything to do.
+func (w *world) begin() (engine.Plan, bool) {
+	w.t.Helper()
 	w.turn++
 	plan, events := w.s.Next(w.now)
 	w.take(events)
 	if plan.Step == 0 {
-		w.check()
-		return false
+		return plan, false
 	}
 	w.steps++
 	if w.onPlan != nil {
 		w.onPlan(plan)
 	}
+	return plan, true
+}
+
+// finish runs a step that has been planned.
+func (w *world) finish(plan engine.Plan) {
+	w.t.Helper()
 	execute := w.execute
 	if execute == nil {
 		execute = w.compute
@@ -159,8 +175,6 @@ func (w *world) step() bool {
 		}
 		w.take(w.s.Fail(err, w.now))
 	}
-	w.check()
-	return true
 }
 
 // compute has the engine run a plan.

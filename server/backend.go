@@ -30,10 +30,20 @@ type Stream interface {
 	CancelChoice(choice int)
 }
 
-// FromLoop returns l as a Backend.
-func FromLoop(l *loop.Loop) Backend { return loopBackend{l} }
+// Loop is what FromLoop makes a Backend of: *loop.Loop, or *loop.Group.
+type Loop interface {
+	Submit(scheduler.Request, time.Duration) (*loop.Stream, error)
+	Hold() (release func(), err error)
+	Capacity() int
+	Limits() engine.Limits
+	Stats() loop.Stats
+	Time(scheduler.Tick) time.Time
+}
 
-type loopBackend struct{ *loop.Loop }
+// FromLoop returns l as a Backend.
+func FromLoop(l Loop) Backend { return loopBackend{l} }
+
+type loopBackend struct{ Loop }
 
 func (b loopBackend) Submit(r scheduler.Request, wait time.Duration) (Stream, error) {
 	s, err := b.Loop.Submit(r, wait)

@@ -59,7 +59,9 @@ func keep(t *testing.T, d *Dir, h *cache.Host, tokens []cache.Token) {
 	t.Helper()
 	chain := cache.Chain(dirRoot, nil, tokens, dirTokens)
 	var written sync.WaitGroup
-	for i, p := range h.Put(dirRoot, chain, 0, tokens) {
+	view := h.View()
+	defer view.Landed()
+	for i, p := range view.Put(dirRoot, chain, 0, tokens) {
 		if p < 0 {
 			continue
 		}
@@ -78,7 +80,9 @@ func known(t *testing.T, d *Dir, h *cache.Host, tokens []cache.Token) int {
 	t.Helper()
 	chain := cache.Chain(dirRoot, nil, tokens, dirTokens)
 	n := h.Match(chain, tokens)
-	for i, p := range h.Use(chain[:n]) {
+	view := h.View()
+	defer view.Landed()
+	for i, p := range view.Use(chain[:n]) {
 		if !bytes.Equal(d.page(p), fill(chain[i])) {
 			t.Errorf("page %d holds something else", i)
 		}
@@ -199,7 +203,7 @@ func TestDirTornPage(t *testing.T) {
 	a := dirText(1, 3)
 	keep(t, d, h, a)
 	chain := cache.Chain(dirRoot, nil, a, dirTokens)
-	last := h.Use(chain)[2]
+	last := h.View().Use(chain)[2]
 	if err := d.Clear(last); err != nil {
 		t.Fatal(err)
 	}

@@ -21,4 +21,8 @@
 // stopped or starved; one whose step takes far longer than steps like it have taken
 // hangs. Either is killed. Supervisor is an engine over a sequence of children, and
 // Encoder a tokenizer over one: each starts the next child when one has ended.
+//
+// Several Supervisors may have one slab, each with a ring of its own: a page is written
+// by the gateway alone, and who may read and write which page is for the account of
+// pages to say (cache.View).
 package worker

@@ -17,6 +17,7 @@ const Subcommand = "engine-worker"
 type Process struct {
 	Argv []string     // nil: this program with Subcommand
 	Env  []string     // beside the gateway's own, secrets left out
+	CPUs []int        // that they keep to; nil: any
 	Log  *slog.Logger // where their lines go; nil: slog.Default
 }
 
@@ -24,6 +25,7 @@ type Process struct {
 type command struct {
 	path      string
 	argv, env []string
+	cpus      []int
 	files     []*os.File
 	log       *slog.Logger
 }
@@ -31,7 +33,7 @@ type command struct {
 // command says how to start a child; the role is named for those who look at a list
 // of processes.
 func (p Process) command(r role) (command, error) {
-	c := command{argv: p.Argv, env: p.Env, log: p.logger()}
+	c := command{argv: p.Argv, env: p.Env, cpus: p.CPUs, log: p.logger()}
 	if len(c.argv) > 0 {
 		c.path = c.argv[0]
 		return c, nil

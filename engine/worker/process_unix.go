@@ -40,10 +40,11 @@ func startProcess(c command) (*process, error) {
 	p := &process{cmd: cmd, conn: conn, logs: newRelay(c.log), exited: make(chan struct{})}
 	started := make(chan error, 1)
 	go func() {
-		// The signal of a parent's death is that of the thread that forked.
+		// The signal of a parent's death is that of the thread that forked, and a child
+		// keeps to that thread's processors.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		err := cmd.Start()
+		err := keepTo(c.cpus, cmd.Start)
 		started <- err
 		if err == nil {
 			_ = cmd.Wait() // how it ended is in ProcessState

@@ -166,7 +166,7 @@ func TestVanishingClients(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop(t, l)
-	if st := l.Stats(); st.Running != 0 || st.Waiting != 0 || st.TokensInUse != 0 || l.places.Load() != 0 {
-		t.Errorf("left: %+v, %d places", st, l.places.Load())
+	if st := l.Stats(); st.Running != 0 || st.Waiting != 0 || st.TokensInUse != 0 || l.places.taken.Load() != 0 {
+		t.Errorf("left: %+v, %d places", st, l.places.taken.Load())
 	}
 }

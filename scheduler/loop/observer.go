@@ -9,7 +9,8 @@ import (
 
 // Observer is told what a loop does, for metrics. Its funcs are called on the
 // loop's goroutine, between passes: they must not wait, and must not keep what they
-// are given. Nil funcs are not called.
+// are given. Nil funcs are not called. A Group has several loops: their goroutines call
+// them at once.
 type Observer struct {
 	Pass     func(*Pass)                    // a pass has run
 	Step     func(*Step)                    // a step has ended or failed

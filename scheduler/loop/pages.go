@@ -12,7 +12,8 @@ import (
 
 // Pages say where computed prefixes are kept. The zero value keeps none.
 type Pages struct {
-	// Host is the account of the engine's host pages, which the loop then owns.
+	// Host is the account of the engine's host pages, which the loop, or the Group, then
+	// owns.
 	Host *cache.Host
 	// Root says below which address a tenant's pages are: those with the same root
 	// share what they compute.
@@ -75,7 +76,7 @@ func (l *Loop) fetch(id scheduler.ID) {
 	if p.Remote == nil {
 		return
 	}
-	want := l.sched.Fetch(id, l.asking.Load())
+	want := l.wanted(id)
 	if want == nil {
 		l.asking.Add(-l.asking.Load() / 64) // a tier that was slow once is asked again
 		return
@@ -118,24 +119,63 @@ func (l *Loop) asked(took time.Duration) {
 	l.asking.Store(old + (int64(took)-old)/8)
 }
 
-// settle takes what has come from the remote tier into host pages, and lets go of
-// those that it has read. No step runs meanwhile.
-func (l *Loop) settle(arrivals []arrival, released []int32) {
-	for _, p := range released {
-		l.opt.Pages.Host.Unpin(p)
-	}
+func (l *Loop) wanted(id scheduler.ID) []cache.Wanted {
+	l.account.mu.Lock()
+	defer l.account.mu.Unlock()
+	return l.sched.Fetch(id, l.asking.Load())
+}
+
+// settle takes what has come from the remote tier into host pages. No step of this
+// loop's runs meanwhile.
+func (l *Loop) settle(arrivals []arrival) {
 	for _, a := range arrivals {
-		for i, p := range l.sched.Fetched(a.id, len(a.pages)) {
-			if p >= 0 && i < len(a.pages) {
-				l.clear(p)
-				copy(l.limits.Page(l.opt.Pages.Memory, p), a.pages[i])
-				l.record(p)
-			}
-		}
+		l.store(&a)
 		pt := l.limits.PageTokens
 		l.deliver([]scheduler.Event{{ID: a.id, Kind: scheduler.EventLookup, At: l.now(),
 			Lookup: &scheduler.Lookup{Began: a.began, Asked: a.asked * pt, Found: len(a.pages) * pt}}})
 	}
+}
+
+// store writes pages to where there is room for them.
+func (l *Loop) store(a *arrival) {
+	l.account.mu.Lock()
+	places := l.sched.Fetched(a.id, len(a.pages))
+	l.account.mu.Unlock()
+	var written []int32
+	for i, p := range places {
+		if p >= 0 && i < len(a.pages) {
+			l.clear(p)
+			copy(l.limits.Page(l.opt.Pages.Memory, p), a.pages[i])
+			written = append(written, p)
+		}
+	}
+	l.account.mu.Lock()
+	l.sched.Stored()
+	entries := l.pin(written, l.opt.Pages.Journal != nil)
+	l.account.mu.Unlock()
+	for _, e := range entries {
+		l.opt.Pages.Journal.Put(e, l.account.unpin(e.Page))
+	}
+	if len(written) > 0 {
+		l.account.tell(l)
+	}
+}
+
+// pin keeps pages where they are, once for each that reads them. The account is locked.
+func (l *Loop) pin(pages []int32, readers ...bool) (entries []cache.Entry) {
+	for _, p := range pages {
+		var e cache.Entry
+		pinned := false
+		for _, reads := range readers {
+			if reads {
+				e, pinned = l.account.host.Pin(p), true
+			}
+		}
+		if pinned {
+			entries = append(entries, e)
+		}
+	}
+	return entries
 }
 
 // clear tells the journal of pages that are about to be overwritten. Where it cannot
@@ -154,29 +194,21 @@ func (l *Loop) clear(pages ...int32) {
 	}
 }
 
-// record tells the journal what a page holds.
-func (l *Loop) record(page int32) {
-	if l.opt.Pages.Journal != nil {
-		l.opt.Pages.Journal.Put(l.opt.Pages.Host.Pin(page), l.release(page))
-	}
+// keep pins what has just been saved until share. The account is locked.
+func (l *Loop) keep(pages []int32) {
+	l.saved = append(l.saved, l.pin(pages, l.opt.Pages.Journal != nil, l.opt.Pages.Remote != nil)...)
 }
 
-// release unpins a page, once, from any goroutine.
-func (l *Loop) release(page int32) func() {
-	return func() {
-		l.mu.Lock()
-		l.released = append(l.released, page)
-		l.mu.Unlock()
-	}
-}
-
-// share hands what has been saved to the remote tier and to the journal.
+// share hands what has been saved to the journal and to the remote tier.
 func (l *Loop) share() {
-	for _, p := range l.sched.Saved() {
-		l.record(p)
+	for _, e := range l.saved {
+		if journal := l.opt.Pages.Journal; journal != nil {
+			journal.Put(e, l.account.unpin(e.Page))
+		}
 		if remote := l.opt.Pages.Remote; remote != nil {
-			e := l.opt.Pages.Host.Pin(p)
-			remote.Put(e.Address, e.Tokens, l.limits.Page(l.opt.Pages.Memory, p), l.release(p))
+			remote.Put(e.Address, e.Tokens, l.limits.Page(l.opt.Pages.Memory, e.Page), l.account.unpin(e.Page))
 		}
 	}
+	clear(l.saved)
+	l.saved = l.saved[:0]
 }

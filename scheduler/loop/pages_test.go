@@ -141,10 +141,12 @@ func TestRemotePages(t *testing.T) {
 		r := request(1, 200, 10)
 		first(t, one, e1, r)
 		time.Sleep(time.Second) // until it has been written
+		synctest.Wait()
 		if cached, waited := first(t, two, e2, r); cached != 192 || waited != tier.takes {
 			t.Errorf("%d tokens cached after %v, want 192 after %v", cached, waited, tier.takes)
 		}
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if tier.held != 0 {
 			t.Errorf("%d pages are still held", tier.held)
 		}

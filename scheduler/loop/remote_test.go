@@ -144,6 +144,7 @@ func TestSlowWriter(t *testing.T) {
 			expect(t, e1, r, 0, got)
 		}
 		time.Sleep(2 * time.Second) // until all has been written
+		synctest.Wait()
 		if tier.held != 0 || one.Stats().Pages.Evictions == 0 {
 			t.Errorf("%d pages are still held, %d had to go", tier.held, one.Stats().Pages.Evictions)
 		}

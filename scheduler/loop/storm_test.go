@@ -240,8 +240,8 @@ func (s *storm) run() {
 	s.add("faults", int(s.faults.Load()))
 	time.Sleep(time.Minute) // what is written to the tier, and has been, is let go
 	synctest.Wait()
-	if st := s.l.Stats(); st.Running+st.Waiting+st.TokensInUse > 0 || s.l.places.Load() != 0 || s.tier.held > 0 {
-		t.Errorf("left: %+v, %d places, %d pages held", st, s.l.places.Load(), s.tier.held)
+	if st := s.l.Stats(); st.Running+st.Waiting+st.TokensInUse > 0 || s.l.places.taken.Load() != 0 || s.tier.held > 0 {
+		t.Errorf("left: %+v, %d places, %d pages held", st, s.l.places.taken.Load(), s.tier.held)
 	}
 	stop(t, s.l)
 	if err := s.l.sched.Check(); err != nil {

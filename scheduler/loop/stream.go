@@ -18,6 +18,10 @@ type Stream struct {
 
 	unread atomic.Int64 // tokens in events
 
+	// ended, unless nil, is told of each answer's end before its reader is. It runs on
+	// the loop's goroutine.
+	ended func(last bool)
+
 	// The loop's goroutine's own, for its Observer.
 	choices int
 	prompt  int              // tokens; 0 once they are counted
@@ -61,6 +65,9 @@ func (s *Stream) Next(ctx context.Context) ([]scheduler.Event, error) {
 
 // put adds an event; it does not wait.
 func (s *Stream) put(e scheduler.Event) {
+	if e.Kind == scheduler.EventDone && s.ended != nil {
+		s.ended(s.left == 1) // nobody else counts it down
+	}
 	s.mu.Lock()
 	s.unread.Add(int64(len(e.Tokens)))
 	merged := false

@@ -26,8 +26,17 @@ import (
 
 // What the engine's process may suffer without a client seeing more than a pause.
 
-// child is the process of a gateway's that has a role, 0 if there is none now.
+// child is a process of a gateway's that has a role, 0 if there is none now.
 func child(t *testing.T, g *gateway, role string) int {
+	t.Helper()
+	if all := children(t, g, role); len(all) > 0 {
+		return all[0]
+	}
+	return 0
+}
+
+// children are the processes of a gateway's that have a role now.
+func children(t *testing.T, g *gateway, role string) (pids []int) {
 	t.Helper()
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil || len(stats) == 0 {
@@ -49,10 +58,10 @@ func child(t *testing.T, g *gateway, role string) int {
 			if err != nil {
 				t.Fatal(err)
 			}
-			return pid
+			pids = append(pids, pid)
 		}
 	}
-	return 0
+	return pids
 }
 
 // newChild waits for a role's process that is not an old one.

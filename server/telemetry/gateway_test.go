@@ -38,7 +38,7 @@ func gateway(b *testing.B, opt telemetry.Options) (addr string) {
 		b.Fatal(err)
 	}
 	observer, watch := tel.Model("m")
-	l, err := loop.New(enginetest.NewFake(limits), loop.Options{Calibrate: -1, Observer: observer})
+	l, err := loop.NewGroup([]engine.Engine{enginetest.NewFake(limits)}, loop.Options{Calibrate: -1, Observer: observer})
 	if err != nil {
 		b.Fatal(err)
 	}

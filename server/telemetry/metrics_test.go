@@ -20,13 +20,15 @@ import (
 	"llamero/server"
 )
 
-// snapshot is a Loop that stands still.
+// snapshot is a Group that stands still.
 type snapshot struct {
-	stats  loop.Stats
-	limits engine.Limits
+	stats   loop.Stats
+	engines []loop.Stats
+	limits  engine.Limits
 }
 
 func (s snapshot) Stats() loop.Stats     { return s.stats }
+func (s snapshot) Engines() []loop.Stats { return s.engines }
 func (s snapshot) Limits() engine.Limits { return s.limits }
 
 // redisCounts are a Redis tier's.
@@ -45,10 +47,11 @@ func busy(t *testing.T) *Telemetry {
 	}
 	o, watch := tel.Model("m")
 	watch(snapshot{
-		stats: loop.Stats{Running: 3, Decoding: 2, Waiting: 4, TokensInUse: 250, Preemptions: 5, Unread: 6,
+		stats: loop.Stats{Running: 3, Decoding: 2, Waiting: 4, Slots: 8, TokensInUse: 250, PoolTokens: 1000, Preemptions: 5, Unread: 6,
 			Pages: cache.Stats{Pages: 40, Used: 30, Evictions: 9},
 			Costs: &loop.Costs{Decode: []float64{0, 5e6, 8e6, 1e7, 1.1e7, 1.4e7}, PromptToken: 1e6}},
-		limits: engine.Limits{Slots: 8, PoolTokens: 1000, PageTokens: 32, Pages: 40},
+		engines: []loop.Stats{{Running: 2, Waiting: 4, Slots: 4, Ready: true, Requests: 9}, {Running: 1, Slots: 4, Requests: 7}},
+		limits:  engine.Limits{Slots: 4, PoolTokens: 500, PageTokens: 32, Pages: 40},
 	})
 	o.Admitted(100, 60)
 	o.Lookup(96, 32)
@@ -160,6 +163,12 @@ func TestPage(t *testing.T) {
 		`llamero_cost_decode_seconds{model_name="m",rows="4"} 0.011`,
 		`llamero_cost_decode_seconds{model_name="m",rows="5"} 0.014`,
 		`llamero_cost_prompt_token_seconds`+m+` 0.001`,
+		`llamero_engine_up{engine="0",model_name="m"} 1`,
+		`llamero_engine_up{engine="1",model_name="m"} 0`,
+		`llamero_engine_answers{engine="0",model_name="m",state="running"} 2`,
+		`llamero_engine_answers{engine="0",model_name="m",state="waiting"} 4`,
+		`llamero_engine_answers{engine="1",model_name="m",state="running"} 1`,
+		`llamero_engine_requests_total{engine="1",model_name="m"} 7`,
 		`llamero_pass_seconds_sum{kind="decode",model_name="m"} 0.01`,
 		`llamero_pass_tokens_sum{kind="prefill",model_name="m"} 64`,
 		`llamero_cost_ratio_sum{kind="decode",model_name="m"} 1.25`,

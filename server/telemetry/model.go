@@ -22,7 +22,7 @@ type passMetrics struct {
 	seconds, tokens, ratio prometheus.Observer
 }
 
-// modelMetrics are what a loop reports as it happens.
+// modelMetrics are what loops report as it happens.
 type modelMetrics struct {
 	prompt, generated prometheus.Counter
 	queries, hits     prometheus.Counter
@@ -85,7 +85,7 @@ func newModelMetrics(r prometheus.Registerer, alias string) *modelMetrics {
 	return m
 }
 
-// observer is called on the loop's goroutine.
+// observer is called on the loops' goroutines.
 func (m *modelMetrics) observer() loop.Observer {
 	return loop.Observer{
 		Pass: m.pass,

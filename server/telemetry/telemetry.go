@@ -85,14 +85,14 @@ func (t *Telemetry) Requests() server.Observer {
 	return o
 }
 
-// Model follows the loop of a served model. The loop is made with the observer, so
-// its gauges come later: call watch when it is there.
-func (t *Telemetry) Model(alias string) (observer loop.Observer, watch func(Loop)) {
+// Model follows the loops of a served model. They are made with the observer, so
+// their gauges come later: call watch when the group is there.
+func (t *Telemetry) Model(alias string) (observer loop.Observer, watch func(Group)) {
 	if t.registry == nil {
-		return loop.Observer{}, func(Loop) {}
+		return loop.Observer{}, func(Group) {}
 	}
 	m := newModelMetrics(t.registry, alias)
-	return m.observer(), func(l Loop) { t.registry.MustRegister(newGauges(alias, l)) }
+	return m.observer(), func(g Group) { t.registry.MustRegister(newGauges(alias, g)) }
 }
 
 // Shutdown sends what has not been sent, until ctx ends.
