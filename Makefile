@@ -14,7 +14,7 @@ FAULTS ?= ^(TestEngineKilled|TestEngineStopped|TestPoison|TestBadRequests|TestSc
 
 bin      := bin/llamero
 backend  := $(if $(BACKEND),--backend $(BACKEND))
-sources  := $(shell find . -name '*.go' -not -path './.venv/*' -not -path '*/node_modules/*') go.mod go.sum models/lock.json
+sources  := $(shell find . -name '*.go' -not -path './.venv/*' -not -path '*/node_modules/*') go.mod go.sum models/lock.json models/tune/text.txt
 venv     := $(CURDIR)/.venv
 # Go modules of their own, so that what they need is not among the gateway's: an
 # OpenTelemetry Collector for the tests, and tests that need others' parsers.
@@ -25,7 +25,7 @@ collector := bin/collector
 heavy    := ./engine/llama ./server/e2e
 
 .DEFAULT_GOAL := help
-.PHONY: help build run files bench bench-peer libs model collector test unit lint vet fuzz simulate faults soak deps venv node clean
+.PHONY: help build run files bench bench-peer tune libs model collector test unit lint vet fuzz simulate faults soak deps venv node clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,13 +40,16 @@ run: files ## fetch what is missing, build, and serve on 127.0.0.1:8080 (ARGS="-
 
 files: build # what serving needs and the environment does not name
 	@if [ -z "$$LLAMERO_LIB" ]; then $(bin) libs fetch $(backend) >/dev/null; fi
-	@if [ -z "$$LLAMERO_MODEL" ]; then $(bin) models fetch >/dev/null; fi
+	@if [ -z "$$LLAMERO_MODEL" ]; then $(bin) models fetch $(backend) >/dev/null; fi
 
 # A few minutes on two cores.
 small := --workload single,shared,disjoint,ragged --words 128 --tokens 32 --rounds 3 --raw
 
 bench: files ## measure it against the engine alone, the limit (ARGS="--clients 32 --json r.json")
 	@exec $(bin) bench $(backend) $(small) $(ARGS)
+
+tune: files ## measure which type the default model is best stored as on this machine (ARGS="--plots plots")
+	@exec $(bin) models tune $(backend) $(ARGS)
 
 bench-peer: files ## the same beside a peer (PEER=llama-server|URL)
 	@if [ -z "$(PEER)" ]; then echo "bench-peer: PEER=llama-server|URL is wanted" >&2; exit 2; fi
@@ -56,7 +59,7 @@ libs: build ## fetch llama.cpp's libraries (BACKEND=cpu|cuda|vulkan|metal)
 	$(bin) libs fetch $(backend)
 
 model: build ## fetch the default model
-	$(bin) models fetch
+	$(bin) models fetch $(backend)
 
 collector: $(collector) ## build bin/collector, an OpenTelemetry Collector for the tests
 
@@ -66,7 +69,7 @@ $(collector): $(wildcard deploy/collector/*.go) deploy/collector/go.mod deploy/c
 test: deps build collector venv node lint ## run every test; installs and fetches what they need
 	@$(bin) libs fetch --backend cpu >/dev/null
 	@if [ "$$(go env GOOS)/$$(go env GOARCH)" = linux/amd64 ]; then $(bin) libs fetch --backend vulkan >/dev/null; fi
-	@$(bin) models fetch >/dev/null
+	@$(bin) models fetch --backend cpu >/dev/null
 	CI=true \
 	LLAMERO_LIB="$$($(bin) libs path --backend cpu)" \
 	LLAMERO_LIB_VULKAN="$$($(bin) libs path --backend vulkan 2>/dev/null)" \
@@ -93,7 +96,7 @@ vet:
 fuzz: ## fuzz every fuzz target for FUZZTIME (20s)
 	@for pkg in $$(go list ./...); do \
 		for f in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
-			echo "== $$pkg $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+			echo "== $$pkg $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x $$pkg || exit 1; \
 		done; \
 	done
 

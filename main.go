@@ -1,8 +1,8 @@
 // Command llamero serves GGUF language models over an OpenAI-compatible API.
 //
 // This package is the command line and the one place where the parts are wired
-// together: main.go holds the commands, fetch.go those that bring files, serve.go
-// the gateway, bench.go what measures it.
+// together: main.go holds the commands, fetch.go, models.go and tune.go those that
+// bring, make and measure files, serve.go the gateway, bench.go what measures it.
 package main
 
 import (

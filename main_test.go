@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"net"
 	"os"
@@ -82,6 +83,7 @@ func TestErrors(t *testing.T) {
 	write(t, tmpl, "")
 	gguf := filepath.Join(dir, "tiny.gguf")
 	write(t, gguf, tinyGGUF)
+	out := filepath.Join(dir, "out.gguf")
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -116,6 +118,25 @@ func TestErrors(t *testing.T) {
 		{"port taken", nil, []string{"serve", "--lib", libs, "--model", gguf, "--listen", taken.Addr().String()}, exitFailed, []string{taken.Addr().String(), "in use", "--listen"}},
 		{"library does not load", nil, []string{"serve", "--lib", libs, "--model", gguf, "--listen", "127.0.0.1:0"}, exitFailed, []string{libs}},
 		{"models path", nil, []string{"models", "path"}, exitFailed, []string{"llamero models fetch"}},
+		{"path of what was fetched", nil, []string{"models", "path", "--fetched"}, exitFailed, []string{"llamero models fetch"}},
+		{"inspect nothing", nil, []string{"models", "inspect"}, exitFailed, []string{"llamero models fetch"}},
+		{"inspect no file", nil, []string{"models", "inspect", "none.gguf"}, exitFailed, []string{"none.gguf", "not there"}},
+		{"inspect a page", nil, []string{"models", "inspect", page}, exitFailed, []string{page, "not a GGUF"}},
+		{"inspect with no memory", nil, []string{"models", "inspect", gguf, "--kv-memory", "some"}, exitUsage, []string{"--kv-memory", "2GiB"}},
+		{"quantize nothing", nil, []string{"models", "quantize"}, exitUsage, []string{"models quantize --help"}},
+		{"quantize without a type", nil, []string{"models", "quantize", gguf, out}, exitUsage, []string{"--type is needed", "q4_k_m"}},
+		{"quantize to no type", nil, []string{"models", "quantize", gguf, out, "--type", "q9_9"}, exitUsage, []string{"--type", `"q9_9"`, "q8_0"}},
+		{"quantize without libraries", nil, []string{"models", "quantize", gguf, out, "--type", "q8_0", "--backend", "cpu"}, exitFailed, []string{"llamero libs fetch --backend cpu"}},
+		{"quantize on no threads", nil, []string{"models", "quantize", gguf, out, "--type", "q8_0", "--threads", "0"}, exitUsage, []string{"--threads"}},
+		{"quantize a page", nil, []string{"models", "quantize", page, out, "--type", "q8_0", "--lib", libs}, exitFailed, []string{page, "not a GGUF"}},
+		{"quantize over it", nil, []string{"models", "quantize", gguf, gguf, "--type", "q8_0", "--lib", libs, "--force"}, exitFailed, []string{"is the input"}},
+		{"quantize over another", nil, []string{"models", "quantize", gguf, page, "--type", "q8_0", "--lib", libs}, exitFailed, []string{page, "--force"}},
+		{"quantize into no folder", nil, []string{"models", "quantize", gguf, filepath.Join(dir, "no", "where"), "--type", "q8_0", "--lib", libs}, exitFailed, []string{"folder"}},
+		{"quantize with no library", nil, []string{"models", "quantize", gguf, out, "--type", "q8_0", "--lib", libs}, exitFailed, []string{gguf, "does not load"}},
+		{"tune to no type", nil, []string{"models", "tune", gguf, "--types", "q8_0,q9_9"}, exitUsage, []string{"--types", `"q9_9"`}},
+		{"tune twice", nil, []string{"models", "tune", gguf, "--types", "q8_0,q8_0", "--rounds", "0"}, exitUsage, []string{"q8_0 is named twice", "--rounds: 0"}},
+		{"tune nothing", nil, []string{"models", "tune"}, exitFailed, []string{"llamero models fetch"}},
+		{"tune into no file", nil, []string{"models", "tune", gguf, "--lib", libs, "--json", filepath.Join(dir, "no", "where")}, exitFailed, []string{"--json"}},
 		{"libs of no backend", nil, []string{"libs", "fetch", "--backend", "abacus"}, exitFailed, []string{"abacus", "--lib"}},
 	}
 	for _, tt := range tests {
@@ -150,6 +171,25 @@ var tinyGGUF = "GGUF\x03\x00\x00\x00" +
 	"\x01\x00\x00\x00\x00\x00\x00\x00" + "\x00\x00\x00\x00\x00\x00\x00\x00" +
 	"\x01\x00\x00\x00\x00\x00\x00\x00w" + "\x01\x00\x00\x00" + "\x01\x00\x00\x00\x00\x00\x00\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x00\x00\x00\x00\x00" +
 	strings.Repeat("\x00", 64)
+
+// What is inspected can be read by people and by programs.
+func TestInspect(t *testing.T) {
+	gguf := filepath.Join(t.TempDir(), "tiny.gguf")
+	write(t, gguf, tinyGGUF)
+	r := llamero(t, nil, "models", "inspect", gguf, "--kv-memory", "64MiB")
+	if r.code != 0 || !strings.Contains(r.stdout, gguf) || !strings.Contains(r.stdout, "| F32 ") {
+		t.Errorf("%+v", r)
+	}
+	r = llamero(t, nil, "models", "inspect", gguf, "--json")
+	var d struct {
+		Parameters int64
+		Types      []struct{ Type string }
+		Memory     struct{ Weights int64 }
+	}
+	if err := json.Unmarshal([]byte(r.stdout), &d); err != nil || d.Parameters != 1 || len(d.Types) != 1 || d.Memory.Weights != int64(len(tinyGGUF)) {
+		t.Errorf("%v: %+v", err, r)
+	}
+}
 
 func TestHelp(t *testing.T) {
 	for _, args := range [][]string{nil, {"help"}, {"--help"}} {

@@ -26,7 +26,7 @@ func Default() Config {
 			Workers:     1,
 			Layout:      "auto",
 			Slots:       slots(threads),
-			KVMemory:    kvMemory(memory(), 1),
+			KVMemory:    kvMemory(Memory(), 1),
 			Threads:     threads,
 			GPULayers:   -1,
 			TypeK:       "f16",
@@ -39,7 +39,7 @@ func Default() Config {
 			QueueTimeout: time.Minute,
 		},
 		Spec:      Spec{Mode: "auto"},
-		Cache:     Cache{Memory: cacheMemory(memory()), RedisWait: 100 * time.Millisecond, RedisTTL: 24 * time.Hour},
+		Cache:     Cache{Memory: cacheMemory(Memory()), RedisWait: 100 * time.Millisecond, RedisTTL: 24 * time.Hour},
 		Telemetry: Telemetry{Metrics: true},
 		Log:       Log{Format: "text", Level: "info"},
 	}
@@ -72,9 +72,9 @@ func cores() int {
 	return min(max(min(runtime.NumCPU()/perCore, runtime.GOMAXPROCS(0)), 1), 512)
 }
 
-// memory is what this process may use: the cgroup's limit or the machine's, in
+// Memory is what this process may use: the cgroup's limit or the machine's, in
 // bytes; 0 is unknown.
-func memory() uint64 {
+func Memory() uint64 {
 	total, err := memlimit.FromSystem()
 	if err != nil {
 		total = 0

@@ -42,12 +42,26 @@ func (e *MissingError) Error() string {
 func (e *MissingError) Is(target error) bool { return target == fs.ErrNotExist }
 
 // Resolve turns a model's name into the path of a GGUF file that looks whole:
-// "" and Default name the default model, all else is a path. See CheckGGUF for
-// what is checked.
+// "" and Default name the default model, in its tuned type if that has been made,
+// all else is a path. See CheckGGUF for what is checked.
 func Resolve(name string) (string, error) {
 	if name != "" && name != Default {
 		return name, CheckGGUF(name)
 	}
+	if t := lock.Model.Tuned; t != nil {
+		dir, err := CacheDir()
+		if err != nil {
+			return "", err
+		}
+		if path := filepath.Join(dir, "models", lock.Model.tunedFile()); hasSize(path, t.Bytes) {
+			return path, CheckGGUF(path)
+		}
+	}
+	return Fetched()
+}
+
+// Fetched is the path of the default model as it was fetched.
+func Fetched() (string, error) {
 	dir, err := CacheDir()
 	if err != nil {
 		return "", err

@@ -1,15 +1,16 @@
 package models
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
+
+	"llamero/engine/child"
 )
 
 // npmPack downloads a package's tarball into tmp.
@@ -67,7 +68,7 @@ func only(dir, pattern string) (string, error) {
 // run runs a registry's client in tmp and shows how far its download is. The
 // client's own output is kept for the error.
 func (f *Fetcher) run(ctx context.Context, tmp, what string, size int64, name string, args []string) error {
-	var out tail
+	var out child.Tail
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = tmp
 	cmd.Env = append(os.Environ(), "TMPDIR="+tmp) // pip downloads there first
@@ -91,7 +92,7 @@ func (f *Fetcher) run(ctx context.Context, tmp, what string, size int64, name st
 				return fmt.Errorf("download of the %s: %w", what, context.Cause(ctx))
 			}
 			if err != nil {
-				return fmt.Errorf("%s could not download the %s (%w): %s", name, what, err, out.String())
+				return fmt.Errorf("%s could not download the %s (%w): %s", name, what, err, cmp.Or(out.String(), "it said nothing"))
 			}
 			return nil
 		}
@@ -112,25 +113,4 @@ func largestFile(dir string) int64 {
 		return nil
 	})
 	return most
-}
-
-// tail keeps the end of what is written to it.
-type tail struct{ buf []byte }
-
-const tailBytes = 2048
-
-func (t *tail) Write(b []byte) (int, error) {
-	t.buf = append(t.buf, b...)
-	if over := len(t.buf) - tailBytes; over > 0 {
-		t.buf = append(t.buf[:0], t.buf[over:]...)
-	}
-	return len(b), nil
-}
-
-func (t *tail) String() string {
-	s := strings.ToValidUTF8(string(bytes.TrimSpace(t.buf)), "")
-	if s == "" {
-		return "it said nothing"
-	}
-	return s
 }

@@ -19,6 +19,15 @@
 //
 //	libs/<llama.cpp version>-<os>-<arch>-<backend>-<digest>/   libllama.so, libggml.so, …
 //	models/<name>-<digest>.gguf
+//	models/<name>-<digest>.<type>.gguf    made of the one above, see below
+//
+// # The tuned type
+//
+// A model's speed depends on what its weights are stored as, and the type that can
+// be fetched need not be the one that this machine computes fastest. lock.json may
+// name another, with what `llamero models tune` measured of it; it must be free of
+// loss within the bounds of package tune. Fetcher.Tuned makes that file once, and
+// the default model is then served from it.
 //
 // Serving never fetches: a missing file is a *MissingError that names the command
 // to run.

@@ -347,6 +347,54 @@ func TestModel(t *testing.T) {
 	}
 }
 
+// The tuned file is made once, of the fetched one, and is whole or not there.
+func TestTuned(t *testing.T) {
+	f, src := modelFetcher(t, []byte("source"))
+	f.lock.Model.Tuned = &tuned{Type: "q8_0", Bytes: 5}
+	made := 0
+	text := "eight"
+	quantize := func(_ context.Context, in, out string) error {
+		made++
+		if b, err := os.ReadFile(in); err != nil || string(b) != "source" {
+			t.Errorf("it is made of %q, %v", b, err)
+		}
+		return os.WriteFile(out, []byte(text), 0o600)
+	}
+	path := ""
+	for range 2 {
+		var err error
+		if path, err = f.Tuned(t.Context(), quantize); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if made != 1 || runs(t, src) != 1 || !strings.HasSuffix(path, ".q8_0.gguf") {
+		t.Errorf("%s was made %d times, after %d downloads", path, made, runs(t, src))
+	}
+	if _, err := os.Stat(path + ".digest"); err != nil {
+		t.Errorf("its digest is not remembered: %v", err)
+	}
+	f.Verify = true
+	if _, err := f.Tuned(t.Context(), quantize); err != nil || made != 2 {
+		t.Errorf("to be verified it is made again: %d times, %v", made, err)
+	}
+	// One that is not what it should be, and one that fails, do not replace it.
+	text = "nine"
+	if _, err := f.Tuned(t.Context(), quantize); err == nil || !strings.Contains(err.Error(), "5 bytes") {
+		t.Errorf("another size: %v", err)
+	}
+	failed := errors.New("no")
+	if _, err := f.Tuned(t.Context(), func(context.Context, string, string) error { return failed }); !errors.Is(err, failed) {
+		t.Errorf("a failure: %v", err)
+	}
+	if b, err := os.ReadFile(path); err != nil || string(b) != "eight" {
+		t.Errorf("it is now %q, %v", b, err)
+	}
+	f.lock.Model.Tuned = nil
+	if _, err := f.Tuned(t.Context(), quantize); err == nil {
+		t.Error("a model without a tuned type has one")
+	}
+}
+
 func TestModelRefused(t *testing.T) {
 	tests := []struct {
 		name   string

@@ -2,6 +2,7 @@ package models
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ const (
 	ggufMaxTensors = 1 << 20
 	ggufMaxDims    = 4
 	ggufMaxName    = 1 << 16
+	ggufMaxHeader  = 64 << 20 // bytes; vocabularies of 260,000 tokens take some 15 MB
 )
 
 // errShort is a file that ends before its header says.
@@ -27,44 +29,82 @@ var errShort = errors.New("the file is truncated")
 // metadata and the tensor table (megabytes at most), never the weights, and notes
 // a truncation that reaches the last tensor's first byte.
 func CheckGGUF(path string) error {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("the model file %s is not there: --model names a GGUF file or %q", path, Default)
-	}
+	f, _, err := openGGUF(path)
 	if err != nil {
-		return fmt.Errorf("open the model file: %w", err)
+		return err
+	}
+	return f.Close()
+}
+
+// ReadHeader returns a model file's header, metadata and tensor table, once it has
+// been seen to be what CheckGGUF asks for: every length in it stays inside it. It
+// returns the file's size, too.
+func ReadHeader(path string) (header []byte, size int64, err error) {
+	f, n, err := openGGUF(path)
+	if err != nil {
+		return nil, 0, err
 	}
 	defer f.Close()
 	st, err := f.Stat()
 	if err != nil {
-		return fmt.Errorf("open the model file: %w", err)
+		return nil, 0, fmt.Errorf("read the model file: %w", err)
 	}
-	if !st.Mode().IsRegular() {
-		return fmt.Errorf("the model %s is not a file: --model names a GGUF file", path)
+	header = make([]byte, n)
+	if _, err := f.ReadAt(header, 0); err != nil {
+		return nil, 0, fmt.Errorf("read the model file: %w", err)
 	}
-	if err := checkGGUF(f, st.Size()); err != nil {
-		return fmt.Errorf("the model file %s cannot be used: %w", path, err)
+	// It may have been another file a moment ago: what is looked at is what is returned.
+	if m, err := checkGGUF(bytes.NewReader(header), st.Size()); err != nil || m != n {
+		return nil, 0, fmt.Errorf("the model file %s changes while it is read", path)
 	}
-	return nil
+	return header, st.Size(), nil
 }
 
-func checkGGUF(r io.Reader, size int64) error {
+// openGGUF opens a model file that looks whole and says how long its header is.
+func openGGUF(path string) (_ *os.File, header int64, err error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, 0, fmt.Errorf("the model file %s is not there: --model names a GGUF file or %q", path, Default)
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("open the model file: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, 0, fmt.Errorf("open the model file: %w", err)
+	}
+	if !st.Mode().IsRegular() {
+		return nil, 0, fmt.Errorf("the model %s is not a file: --model names a GGUF file", path)
+	}
+	if header, err = checkGGUF(f, st.Size()); err != nil {
+		return nil, 0, fmt.Errorf("the model file %s cannot be used: %w", path, err)
+	}
+	return f, header, nil
+}
+
+// checkGGUF returns the length of the header, up to the end of the tensor table.
+func checkGGUF(r io.Reader, size int64) (int64, error) {
 	g := &ggufReader{r: bufio.NewReaderSize(r, 1<<16), size: size}
 	var magic [4]byte
 	g.read(magic[:])
 	if g.err != nil || string(magic[:]) != "GGUF" {
-		return errors.New("it is not a GGUF file")
+		return 0, errors.New("it is not a GGUF file")
 	}
 	version := g.u32()
 	if g.err == nil && (version < 2 || version > 3) {
-		return fmt.Errorf("it is GGUF version %d; 2 and 3 can be read (a big-endian file shows as a huge version)", version)
+		return 0, fmt.Errorf("it is GGUF version %d; 2 and 3 can be read (a big-endian file shows as a huge version)", version)
 	}
 	tensors, keys := g.u64(), g.u64()
 	if g.err == nil && (tensors > ggufMaxTensors || keys > ggufMaxKeys) {
-		return fmt.Errorf("its header is damaged: %d tensors, %d keys", tensors, keys)
+		return 0, fmt.Errorf("its header is damaged: %d tensors, %d keys", tensors, keys)
 	}
 	if g.err == nil && tensors == 0 {
-		return errors.New("it holds no tensors (a vocabulary only?)")
+		return 0, errors.New("it holds no tensors (a vocabulary only?)")
 	}
 	align := uint64(32)
 	for i := uint64(0); i < keys && g.err == nil; i++ {
@@ -73,7 +113,14 @@ func checkGGUF(r io.Reader, size int64) error {
 		if key == "general.alignment" && typ == ggufUint32 {
 			align = uint64(g.u32())
 			if align == 0 || align > 1<<20 || align&(align-1) != 0 {
-				return fmt.Errorf("its header is damaged: alignment %d", align)
+				return 0, fmt.Errorf("its header is damaged: alignment %d", align)
+			}
+			continue
+		}
+		if key == "split.tensors.count" && typ < uint32(len(ggufWidth)) && ggufWidth[typ] > 0 {
+			// Readers make room for so many.
+			if n := g.uint(ggufWidth[typ]); n > ggufMaxTensors {
+				return 0, fmt.Errorf("its header is damaged: %d tensors in all parts", n)
 			}
 			continue
 		}
@@ -91,13 +138,13 @@ func checkGGUF(r io.Reader, size int64) error {
 		last = max(last, g.u64())
 	}
 	if g.err != nil {
-		return g.err
+		return 0, g.err
 	}
 	start := (uint64(g.pos) + align - 1) / align * align
 	if last >= uint64(size) || start+last >= uint64(size) {
-		return errShort
+		return 0, errShort
 	}
-	return nil
+	return g.pos, nil
 }
 
 // GGUF value types whose size varies, and the one read here.
@@ -141,15 +188,34 @@ func (g *ggufReader) read(b []byte) {
 	}
 }
 
+// uint reads a number of so many bytes, at most 8.
+func (g *ggufReader) uint(width uint64) uint64 {
+	clear(g.buf[:])
+	g.read(g.buf[:width])
+	return binary.LittleEndian.Uint64(g.buf[:])
+}
+
 func (g *ggufReader) u32() uint32 { g.read(g.buf[:4]); return binary.LittleEndian.Uint32(g.buf[:4]) }
 func (g *ggufReader) u64() uint64 { g.read(g.buf[:8]); return binary.LittleEndian.Uint64(g.buf[:8]) }
+
+// room says whether a header can go on for n bytes.
+func (g *ggufReader) room(n uint64) bool {
+	switch {
+	case n > uint64(g.size-g.pos):
+		g.fail(errShort)
+	case n > uint64(max(0, ggufMaxHeader-g.pos)):
+		g.fail(fmt.Errorf("its header is damaged: more than %d bytes", ggufMaxHeader))
+	default:
+		return true
+	}
+	return false
+}
 
 func (g *ggufReader) skip(n uint64) {
 	if g.err != nil {
 		return
 	}
-	if n > uint64(g.size-g.pos) {
-		g.fail(errShort)
+	if !g.room(n) {
 		return
 	}
 	for n > 0 {
@@ -170,8 +236,7 @@ func (g *ggufReader) str() string {
 		g.fail(fmt.Errorf("its header is damaged: a name of %d bytes", n))
 		return ""
 	}
-	if g.err != nil || n > uint64(g.size-g.pos) {
-		g.fail(errShort)
+	if g.err != nil || !g.room(n) {
 		return ""
 	}
 	b := make([]byte, n)

@@ -52,6 +52,15 @@ type pinned struct {
 	Member       string `json:"member"` // the GGUF's path inside
 	MemberBytes  int64  `json:"member_bytes"`
 	MemberSHA256 string `json:"member_sha256"`
+	Tuned        *tuned `json:"tuned,omitempty"` // what is served in its place; nil: nothing is
+}
+
+// tuned is another type that the model's weights are stored as on the machine that
+// serves them, and what `llamero models tune` measured of it.
+type tuned struct {
+	Type  string `json:"type"`
+	Bytes int64  `json:"bytes"` // of the file
+	Tuning
 }
 
 func mustParseLock(src []byte) lockFile {
@@ -96,6 +105,9 @@ func parseLock(src []byte) (lockFile, error) {
 			errs = append(errs, errors.New("the model has no SHA-256"))
 		}
 	}
+	if t := m.Tuned; t != nil && (t.Type == "" || strings.ContainsAny(t.Type, "/\\.") || t.Bytes <= 0 || t.SourceType == "") {
+		errs = append(errs, errors.New("the tuned model is incomplete"))
+	}
 	return l, errors.Join(errs...)
 }
 
@@ -131,3 +143,8 @@ func (l lockFile) folder(b build) string {
 
 // file is the model's name under models/.
 func (m pinned) file() string { return m.Name + "-" + m.MemberSHA256[:8] + ".gguf" }
+
+// tunedFile is the name of what is made of it.
+func (m pinned) tunedFile() string {
+	return m.Name + "-" + m.MemberSHA256[:8] + "." + m.Tuned.Type + ".gguf"
+}

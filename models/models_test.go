@@ -101,8 +101,8 @@ func FuzzCheckGGUF(f *testing.F) {
 	f.Add(gguf(3)[:100])
 	f.Add([]byte("GGUF"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if checkGGUF(bytes.NewReader(b), int64(len(b))) == nil {
-			if checkGGUF(bytes.NewReader(b[:16]), 16) == nil {
+		if _, err := checkGGUF(bytes.NewReader(b), int64(len(b))); err == nil {
+			if _, err := checkGGUF(bytes.NewReader(b[:16]), 16); err == nil {
 				t.Error("a header alone passed")
 			}
 		}
@@ -121,6 +121,47 @@ func TestResolve(t *testing.T) {
 	}
 	if got, err := Resolve(path); err != nil || got != path {
 		t.Errorf("path: %q, %v", got, err)
+	}
+}
+
+// The default model is the tuned file where that has been made, else the fetched one.
+func TestResolveTuned(t *testing.T) {
+	saved := lock
+	t.Cleanup(func() { lock = saved })
+	cache := t.TempDir()
+	t.Setenv(CacheEnv, cache)
+	good := gguf(3)
+	lock.Model.MemberBytes = int64(len(good))
+	lock.Model.Tuned = &tuned{Type: "q8_0", Bytes: int64(len(good)), Tuning: Tuning{SourceType: "q4_1", KL: 0.001}}
+	put := func(name string, b []byte) string {
+		path := filepath.Join(cache, "models", name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, b, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	check := func(want string, isTuned bool) {
+		t.Helper()
+		got, err := Resolve(Default)
+		if err != nil || got != want {
+			t.Errorf("%q, %v; want %q", got, err, want)
+		}
+		if about, ok := Tuned(got); ok != isTuned || ok && about.KL != 0.001 {
+			t.Errorf("%s: tuned %v, %+v", got, ok, about)
+		}
+	}
+	fetched := put(lock.Model.file(), good)
+	check(fetched, false)
+	put(lock.Model.tunedFile(), good[:60]) // not whole
+	check(fetched, false)
+	check(put(lock.Model.tunedFile(), good), true)
+	if got, err := Fetched(); err != nil || got != fetched {
+		t.Errorf("fetched: %q, %v", got, err)
+	}
+	lock.Model.Tuned = nil
+	check(fetched, false)
+	if TunedType() != "" {
+		t.Errorf("tuned type %q", TunedType())
 	}
 }
 
@@ -169,6 +210,7 @@ func TestLock(t *testing.T) {
 		"listed twice": strings.Replace(string(lockJSON), `"cuda"`, `"cpu"`, 1),
 		"no version":   strings.Replace(string(lockJSON), `"v0.5.0"`, `""`, 1),
 		"unknown key":  strings.Replace(string(lockJSON), `"license"`, `"licence"`, 1),
+		"tuned":        strings.Replace(string(lockJSON), `"q8_0"`, `"../q8_0"`, 1),
 		"no model sum": strings.Replace(string(lockJSON), `"bcc8`, `"zzzz`, 1),
 	} {
 		if _, err := parseLock([]byte(src)); err == nil {

@@ -212,3 +212,26 @@ func TestTicks(t *testing.T) {
 		}
 	}
 }
+
+func TestPointsAreDrawn(t *testing.T) {
+	dir := os.Getenv("LLAMERO_PLOTS")
+	if dir == "" {
+		dir = t.TempDir()
+	}
+	few := []bench.Spread{bench.NewSpread([]float64{1, 2, 3}), bench.NewSpread(nil), bench.NewSpread([]float64{40})}
+	b := Points{Title: "three things", Names: []string{"one", "two", "three"},
+		Panels: []PointPanel{{Label: "tok/s", Values: few}, {Label: "nats", Values: few}, {Label: "bytes", Values: few}}}
+	files, err := WritePoints(dir, "points", b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) != 2 {
+		t.Fatalf("files %v", files)
+	}
+	checkPNG(t, files[0])
+	checkSVG(t, files[1])
+	b.Panels[1].Values = few[:2]
+	if _, err := WritePoints(dir, "points", b); err == nil || !strings.Contains(err.Error(), "2 values for 3 names") {
+		t.Errorf("a value is missing: %v", err)
+	}
+}

@@ -1,27 +1,20 @@
 package raw
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os/exec"
-	"slices"
-	"strings"
 	"time"
 
 	"llamero/bench"
 	"llamero/engine"
+	"llamero/engine/child"
 	"llamero/engine/llama"
 )
 
 // Name is what the subject is called.
 const Name = "raw"
-
-// maxStderr is how much of what a child prints is kept for its error, in bytes.
-const maxStderr = 2 << 10
 
 // Child is a subject that runs each workload on an engine in a process of its own.
 type Child struct {
@@ -56,45 +49,9 @@ func (c *Child) Run(ctx context.Context, w bench.Workload) (bench.Result, error)
 
 // call runs a Spec in a child process.
 func (c *Child) call(ctx context.Context, spec Spec) (Reply, error) {
-	in, err := json.Marshal(spec)
-	if err != nil {
-		return Reply{}, fmt.Errorf("raw run: %w", err)
-	}
-	cmd := exec.CommandContext(ctx, c.Argv[0], c.Argv[1:]...)
-	cmd.Stdin = bytes.NewReader(in)
-	stderr := &tail{most: maxStderr}
-	cmd.Stderr = stderr
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		return Reply{}, fmt.Errorf("raw run: %w", err)
-	}
-	if err := cmd.Start(); err != nil {
-		return Reply{}, fmt.Errorf("raw run: %w", err)
-	}
 	var reply Reply
-	readErr := json.NewDecoder(io.LimitReader(stdout, maxReply)).Decode(&reply)
-	_, _ = io.Copy(io.Discard, stdout) // Wait must not come before the pipe's end
-	if err := cmd.Wait(); err != nil {
-		return Reply{}, fmt.Errorf("%s: %w; its last output:\n%s", strings.Join(c.Argv, " "), err, stderr.text)
-	}
-	if readErr != nil {
-		return Reply{}, fmt.Errorf("%s: its reply: %w", strings.Join(c.Argv, " "), readErr)
-	}
-	return reply, nil
-}
-
-// tail keeps the end of what is written to it.
-type tail struct {
-	text []byte
-	most int
-}
-
-func (t *tail) Write(b []byte) (int, error) {
-	t.text = append(t.text, b...)
-	if extra := len(t.text) - t.most; extra > 0 {
-		t.text = slices.Delete(t.text, 0, extra)
-	}
-	return len(b), nil
+	err := child.Run(ctx, c.Argv, spec, func(d *json.Decoder) error { return d.Decode(&reply) })
+	return reply, err
 }
 
 // Defaults of the sweep over the pool's fill.

@@ -29,11 +29,8 @@ type Reply struct {
 	Fill   []FillPoint
 }
 
-// maxSpec and maxReply bound what the processes tell each other, in bytes.
-const (
-	maxSpec  = 1 << 30
-	maxReply = 1 << 30
-)
+// maxSpec bounds what a child is told, in bytes.
+const maxSpec = 1 << 30
 
 // Opened is an engine with what makes prompts for it.
 type Opened struct {

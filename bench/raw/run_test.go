@@ -75,14 +75,14 @@ func openFake(o llama.Options, source string) (*Opened, error) {
 	return &Opened{Engine: enginetest.NewFake(l), Tokenizer: tok, Template: chat, Close: func() {}}, nil
 }
 
-func child(t *testing.T, mode string) *Child {
+func newChild(t *testing.T, mode string) *Child {
 	t.Helper()
 	t.Setenv(childMode, mode)
 	return &Child{Argv: []string{os.Args[0]}, Version: "fake", Engine: llama.Options{Slots: 4, SlotTokens: 1024, KVBudget: 1 << 20}}
 }
 
 func TestChildRunsWorkloads(t *testing.T) {
-	c := child(t, "run")
+	c := newChild(t, "run")
 	for _, name := range bench.Names() {
 		o := bench.Options{Seed: 5, Clients: 6, Words: 40, Tokens: 16, Turns: 2, Rate: 1000}
 		w, err := bench.New(name, o)
@@ -120,7 +120,7 @@ func TestChildRunsWorkloads(t *testing.T) {
 }
 
 func TestChildMeasuresFill(t *testing.T) {
-	c := child(t, "run")
+	c := newChild(t, "run")
 	spec, err := bench.ParseSweep("fill=0.25,1")
 	if err != nil {
 		t.Fatal(err)
@@ -148,17 +148,17 @@ func TestChildFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := child(t, "run")
+	c := newChild(t, "run")
 	c.Engine.Model = "none.gguf"
 	if _, err := c.Run(t.Context(), w); err == nil || !strings.Contains(err.Error(), "none.gguf is not there") || !strings.Contains(err.Error(), "exit status 1") {
 		t.Errorf("got %v, want the end of what it printed", err)
 	}
-	c = child(t, "run")
+	c = newChild(t, "run")
 	c.Template = "{{ raise_exception('no users') }}"
 	if _, err := c.Run(t.Context(), w); err == nil || !strings.Contains(err.Error(), "no users") {
 		t.Errorf("got %v", err)
 	}
-	if _, err := child(t, "silent").Run(t.Context(), w); err == nil || !strings.Contains(err.Error(), "reply") {
+	if _, err := newChild(t, "silent").Run(t.Context(), w); err == nil || !strings.Contains(err.Error(), "reply") {
 		t.Errorf("no reply: got %v", err)
 	}
 	c.Argv = []string{"/nonexistent"}
@@ -167,7 +167,7 @@ func TestChildFails(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := child(t, "hang").Run(ctx, w); err == nil {
+	if _, err := newChild(t, "hang").Run(ctx, w); err == nil {
 		t.Error("it outlived its context")
 	}
 }

@@ -175,56 +175,10 @@ func (e *Engine) Unpaged() error { return e.unpaged }
 
 // size decides the layout and what fits.
 func (e *Engine) size(o Options) (engine.Limits, error) {
-	l := engine.Limits{
-		Layout:     o.Layout,
-		Slots:      o.Slots,
-		SlotTokens: o.SlotTokens,
-		PassTokens: o.PassTokens,
-		Vocab:      int(llama.VocabNTokens(llama.ModelGetVocab(e.model))),
-		TokenBytes: e.tokenBytes,
-		Trims:      !llama.ModelIsRecurrent(e.model) && !llama.ModelIsHybrid(e.model),
-	}
-	if l.Slots == 0 {
-		l.Slots = defaultSlots
-	}
-	if l.PassTokens == 0 {
-		l.PassTokens = defaultPassTokens
-	}
-	l.PassTokens = max(l.PassTokens, pad(l.Slots, widthStep))
-	budget := o.KVBudget
-	if budget == 0 {
-		budget = defaultKVBudget
-	}
-	poolTokens := int(budget / int64(max(1, l.TokenBytes)))
-	if e.info.ContextTrain > 0 && l.SlotTokens > e.info.ContextTrain {
-		return l, fmt.Errorf("engine: %d tokens a slot; %s was trained for %d", l.SlotTokens, e.info.Name, e.info.ContextTrain)
-	}
-	if l.SlotTokens == 0 {
-		l.SlotTokens = e.info.ContextTrain
-		if share := poolTokens / l.Slots / ctxPad * ctxPad; l.Layout != engine.Unified && share >= minSplitTokens && share < l.SlotTokens {
-			l.SlotTokens = share
-		}
-	}
-	if l.Layout == 0 {
-		l.Layout = engine.Split
-		if l.Slots > 1 && l.Slots*l.SlotTokens > poolTokens {
-			l.Layout = engine.Unified
-		}
-	}
-	switch l.Layout {
-	case engine.Split:
-		l.Scratch = pad(l.Slots, widthStep) - l.Slots
-		l.PoolTokens = l.Slots * l.SlotTokens
-	case engine.Unified:
-		l.Scratch = 1
-		l.PoolTokens = min(max(poolTokens, l.SlotTokens), l.Slots*l.SlotTokens) / ctxPad * ctxPad
-		l.SlotTokens = min(l.SlotTokens, l.PoolTokens)
-	}
-	if l.SlotTokens < 2 || l.PoolTokens < 2 {
-		return l, fmt.Errorf("engine: a KV budget of %d MiB leaves no room for a slot", budget>>20)
-	}
-	l.PassOutputs = max(l.Slots+l.Scratch, 64)
-	return l, nil
+	l, err := Fit(o, e.info.Name, e.tokenBytes, e.info.ContextTrain)
+	l.Vocab = int(llama.VocabNTokens(llama.ModelGetVocab(e.model)))
+	l.Trims = !llama.ModelIsRecurrent(e.model) && !llama.ModelIsHybrid(e.model)
+	return l, err
 }
 
 func pad(n, to int) int { return (n + to - 1) / to * to }

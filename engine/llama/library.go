@@ -131,9 +131,10 @@ type logSink struct {
 	once  sync.Once
 	mu    sync.Mutex
 	line  strings.Builder
-	first string // error line since one was taken: what was wrong
-	last  string // error line: what came of it
-	load  string // "31/31 layers": what the latest model load put on accelerators
+	first string       // error line since one was taken: what was wrong
+	last  string       // error line: what came of it
+	seen  func(string) // is told how each line begins; nil: nobody wants to know
+	load  string       // "31/31 layers": what the latest model load put on accelerators
 }
 
 func (l *logSink) install() {
@@ -149,6 +150,9 @@ func (l *logSink) write(level llama.LogLevel, text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	// Messages come in pieces; a line is one when its newline has come.
+	if l.seen != nil && l.line.Len() == 0 {
+		l.seen(text)
+	}
 	l.line.WriteString(text)
 	if !strings.HasSuffix(text, "\n") {
 		if l.line.Len() > 4096 {
@@ -171,6 +175,14 @@ func (l *logSink) write(level llama.LogLevel, text string) {
 		l.load, _, _ = strings.Cut(rest, " to ")
 	}
 	slog.Debug(line, "source", "llama.cpp")
+}
+
+// watch has f told how each line begins, while the line is not yet complete. It
+// must not call the library.
+func (l *logSink) watch(f func(text string)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.seen = f
 }
 
 // takeError returns the first error line since errors were last taken, and forgets all.
