@@ -2,7 +2,9 @@
 
 # BACKEND chooses the llama.cpp libraries: cpu, cuda, vulkan, metal; empty is the
 # machine's default. ARGS go to `llamero serve`, or to `llamero bench`; PEER is
-# llama-server's binary, or the URL of any OpenAI-compatible server.
+# llama-server's binary, or the URL of any OpenAI-compatible server. DISTILL is the
+# folder of a distillation; DISTILL_PYTHON a Python that has what it needs, PyTorch
+# above all (models/distill/README.md): without one, 2.9 GB are installed for it.
 BACKEND ?=
 ARGS ?=
 PEER ?=
@@ -11,6 +13,8 @@ SOAK ?= 10m
 SEEDS ?= 200000
 # The tests of faults that `make faults` runs; make faults FAULTS=TestOverload runs one.
 FAULTS ?= ^(TestEngineKilled|TestEngineStopped|TestPoison|TestBadRequests|TestSchemathesis|TestLeavers|TestSlowReaders|TestOverload|TestRedisFaults|TestRedisLies|TestDrainCrowd|TestSlowloris|TestTenantsByTime|TestSoak|TestStartFaults)$$
+DISTILL ?= .cache/distill
+DISTILL_PYTHON ?=
 
 bin      := bin/llamero
 backend  := $(if $(BACKEND),--backend $(BACKEND))
@@ -23,12 +27,15 @@ collector := bin/collector
 # Tests that run the real model: one after the other, since its threads want the cores to themselves, and always, since
 # the binary that they build is not among what the test cache looks at.
 heavy    := ./engine/llama ./server/e2e
+# The Python of models/distill, and what makes it.
+torch       := $(or $(DISTILL_PYTHON),$(venv)/distill/bin/python)
+torch_ready := $(if $(DISTILL_PYTHON),,$(venv)/distill/.done)
 
 .DEFAULT_GOAL := help
-.PHONY: help build run files bench bench-peer tune libs model collector test unit lint vet fuzz simulate faults soak deps venv node clean
+.PHONY: help build run files bench bench-peer tune libs model collector test test-distill unit lint vet fuzz simulate faults soak distill deps venv node clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: $(bin) ## build bin/llamero
 
@@ -66,7 +73,7 @@ collector: $(collector) ## build bin/collector, an OpenTelemetry Collector for t
 $(collector): $(wildcard deploy/collector/*.go) deploy/collector/go.mod deploy/collector/go.sum
 	cd deploy/collector && go build -trimpath -o $(CURDIR)/$@ .
 
-test: deps build collector venv node lint ## run every test; installs and fetches what they need
+test: deps build collector venv node lint ## run every test but test-distill; installs and fetches what they need
 	@$(bin) libs fetch --backend cpu >/dev/null
 	@if [ "$$(go env GOOS)/$$(go env GOARCH)" = linux/amd64 ]; then $(bin) libs fetch --backend vulkan >/dev/null; fi
 	@$(bin) models fetch --backend cpu >/dev/null
@@ -111,6 +118,13 @@ faults: deps files venv ## every fault at full size, and a table of them (over a
 	CI=true LLAMERO_FAULTS=$(CURDIR)/bin/faults LLAMERO_SOAK=30m LLAMERO_SCHEMATHESIS_VENV=$(venv)/schemathesis \
 	go test -count=1 -timeout 4h -run '$(FAULTS)' -v ./server/e2e
 
+distill: files $(torch_ready) ## distil drafts of the default model: hours, goes on (ARGS="--shapes 6")
+	PYTHONPATH=models/distill $(torch) -m distill run --llamero $(bin) --work $(DISTILL) \
+		--teacher "$${LLAMERO_MODEL:-$$($(bin) models path)}" $(ARGS)
+
+test-distill: $(torch_ready) ## test the distillation, on a tiny random model (installs PyTorch)
+	PYTHONDONTWRITEBYTECODE=1 $(torch) -m pytest -p no:cacheprovider -c models/distill/pyproject.toml models/distill/tests
+
 deps: # system packages for the tests
 	@.ci/deps
 
@@ -128,6 +142,11 @@ $(venv)/e2e/.done: server/e2e/requirements.txt
 	@touch $@
 
 $(venv)/schemathesis/.done: server/e2e/schemathesis.txt
+	@rm -rf $(@D) && python3 -m venv --without-pip $(@D)
+	python3 -m pip --python $(@D)/bin/python install -q --disable-pip-version-check --require-hashes --only-binary :all: -r $<
+	@touch $@
+
+$(venv)/distill/.done: models/distill/requirements.txt
 	@rm -rf $(@D) && python3 -m venv --without-pip $(@D)
 	python3 -m pip --python $(@D)/bin/python install -q --disable-pip-version-check --require-hashes --only-binary :all: -r $<
 	@touch $@

@@ -21,7 +21,7 @@ func (e *Engine) divide(said func(path string) bool) {
 		e.Slots = slots(e.Threads)
 	}
 	if !said("engine.kv_memory") {
-		e.KVMemory = kvMemory(memory(), e.Workers)
+		e.KVMemory = kvMemory(Memory(), e.Workers)
 	}
 }
 
