@@ -33,7 +33,7 @@ var homes = map[string][]string{
 	"github.com/redis/go-redis":         {"llamero/cache/store"},
 	"github.com/hashicorp/golang-lru":   {"llamero/cache/store"},
 	"github.com/ardanlabs/jinja":        {"llamero/tokenizer/template"},
-	"llamero/engine/llama":              {"llamero", "llamero/bench/raw", "llamero/engine/worker"},
+	"llamero/engine/llama":              {"llamero", "llamero/bench/raw", "llamero/engine/worker", "llamero/models/inspect", "llamero/models/native", "llamero/models/tune"},
 	"llamero/engine/enginetest":         {},
 	"llamero/cache/store/storetest":     {},
 	"github.com/elastic/go-seccomp-bpf": {"llamero/engine/worker"},

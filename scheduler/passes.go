@@ -27,7 +27,7 @@ const (
 	// which have a slot to their ends, where crowd times as many wait for their first
 	// token as for their next. Followers of one prompt come so: cut into several steps,
 	// the first of them would wait for the last.
-	crowdSlack = 2
+	crowdSlack = 3
 	crowd      = 4
 	// maxChunks bounds the prompt passes of a step.
 	maxChunks = 16

@@ -344,6 +344,9 @@ func (s *Scheduler) advance(events []Event, q *sequence, row *engine.Row, out *e
 		s.guesses.count(q.proposed, right)
 		q.proposed = 0
 	}
+	if q.computed > q.furthest {
+		q.furthest, q.stalled = q.computed, 0
+	}
 	if q.peak > 0 && q.computed >= q.peak {
 		s.acquit(q)
 	}

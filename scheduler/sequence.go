@@ -27,6 +27,9 @@ type sequence struct {
 	admitted bool  // has had a slot before
 	ended    bool
 	peak     int // tokens that it must have computed to be above suspicion; 0: it is
+	strikes  int // failures that it is accused of
+	furthest int // most tokens that it has computed
+	stalled  int // failures of steps that computed it, since it got further
 	upset    int // times that the engine failed while its KV was copied from slot to slot
 
 	match    match // where its end stood before, as far as it has been looked for

@@ -140,7 +140,7 @@ var bends = []struct {
 		failed := s.w.onFail
 		s.w.onFail = func(p engine.Plan, err error) {
 			failed(p, err)
-			s.w.s.saved = nil
+			s.w.s.cfg.Pages.Landed()
 		}
 	}},
 	{name: "a slot is given on that nobody has emptied", bend: func(s *simulation) { s.bend.turn = func() { clear(s.w.s.dirty) } }},

@@ -85,6 +85,7 @@ func (s *simulation) pages() {
 				w.t.Fatalf("page %d is not what was computed", page)
 			}
 		}
+		h.Landed()
 	}
 	for _, l := range s.order {
 		for _, got := range w.got[l.ID] {

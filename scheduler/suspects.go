@@ -19,6 +19,10 @@ import (
 // So one bad request among n costs about 2 + log2(n) failures, and no failure that
 // comes from outside ends a request unless it comes to that request alone, every time.
 //
+// An engine may die of what a pass did long before, or its report of a pass be lost, so
+// that the wrong ones are accused each time: who gets no further while the engine keeps
+// failing beside it is accused with them.
+//
 // A copy from slot to slot takes two, and a trial of one never comes to it: whoever has
 // met two failures while copied so is not again, and begins with pages or from nothing.
 
@@ -35,6 +39,14 @@ func (e *PoisonError) Unwrap() error { return e.Err }
 // broken, whatever it runs: more than it takes to find two bad requests among 250.
 const maxBarren = 24
 
+// maxStalled is how many failures a sequence may be computed in, without getting any
+// further meanwhile, before it is accused whatever the failures were due to.
+const maxStalled = 4
+
+// leastStrikes is how many failures a sequence must have been accused of, not for being
+// stalled alone, before it is condemned.
+const leastStrikes = 3
+
 // suspects are the sequences under suspicion.
 type suspects struct {
 	trial  []*sequence // nobody else is admitted; empty: there is no trial
@@ -44,8 +56,9 @@ type suspects struct {
 
 // accusation is a sequence and the token count at which it is acquitted.
 type accusation struct {
-	q    *sequence
-	peak int
+	q       *sequence
+	peak    int
+	stalled bool // for that alone
 }
 
 // accused are those whom the flight's failure may be due to: the rows of the pass
@@ -65,9 +78,10 @@ func (s *Scheduler) accused(err error) []accusation {
 		passing = !editing
 	}
 	var out []accusation
+	stalled := false
 	add := func(q *sequence, peak int) {
 		if q != nil && !q.ended && !slices.ContainsFunc(out, func(a accusation) bool { return a.q == q }) {
-			out = append(out, accusation{q, peak})
+			out = append(out, accusation{q, peak, stalled})
 		}
 	}
 	if passing && s.applied < len(s.rows) {
@@ -96,6 +110,18 @@ func (s *Scheduler) accused(err error) []accusation {
 			}
 		}
 	}
+	stalled = true
+	for i := s.applied; i < len(s.rows); i++ {
+		for j, q := range s.rows[i] {
+			if q == nil {
+				continue
+			}
+			if q.stalled++; q.stalled >= maxStalled {
+				row := &s.flight.Passes[i].Rows[j]
+				add(q, int(row.Pos)+len(row.Tokens))
+			}
+		}
+	}
 	return out
 }
 
@@ -121,9 +147,12 @@ func (s *Scheduler) judge(events []Event, accused []accusation, err error, now T
 	}
 	for _, a := range accused {
 		a.q.peak = a.peak
+		if !a.stalled {
+			a.q.strikes++
+		}
 	}
 	switch {
-	case len(tried) == 1 && len(accused) == 1:
+	case len(tried) == 1 && len(accused) == 1 && tried[0].strikes >= leastStrikes:
 		s.release(nil)
 		return s.end(events, tried[0], FinishError, &PoisonError{err}, now)
 	case len(tried) > 0:
@@ -151,7 +180,7 @@ func (s *Scheduler) release(except []*sequence) {
 	for _, list := range [2][]*sequence{s.trial, s.rest} {
 		for _, q := range list {
 			if !slices.Contains(except, q) {
-				q.peak = 0
+				q.clear()
 			}
 		}
 	}
@@ -160,7 +189,7 @@ func (s *Scheduler) release(except []*sequence) {
 
 // acquit clears a sequence of suspicion; the last of a trial lets the next half in.
 func (s *Scheduler) acquit(q *sequence) {
-	q.peak = 0
+	q.clear()
 	isQ := func(o *sequence) bool { return o == q }
 	was := len(s.trial)
 	s.trial, s.rest = slices.DeleteFunc(s.trial, isQ), slices.DeleteFunc(s.rest, isQ)
@@ -168,6 +197,9 @@ func (s *Scheduler) acquit(q *sequence) {
 		s.try(s.rest)
 	}
 }
+
+// clear lifts all suspicion.
+func (q *sequence) clear() { q.peak, q.strikes = 0, 0 }
 
 // barred reports whether a sequence waits for the end of a trial that is not its own.
 func (s *Scheduler) barred(q *sequence) bool {

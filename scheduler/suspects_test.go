@@ -127,6 +127,49 @@ func TestPoison(t *testing.T) {
 	}
 }
 
+// TestWrongBlame: a request that kills the engine fails alone even if the engine's death
+// is always seen in another pass than its own, before others have come to their ends.
+func TestWrongBlame(t *testing.T) {
+	for _, layout := range []engine.Layout{engine.Split, engine.Unified} {
+		t.Run(layout.String(), func(t *testing.T) {
+			l := enginetest.DefaultLimits(layout)
+			l.SlotTokens = 400
+			l.PoolTokens = l.Slots * l.SlotTokens
+			d := newDeadly(t, Config{Limits: l}, func(p *engine.Plan, pass int) bool {
+				if pass != 0 {
+					return false
+				}
+				for i := range p.Passes {
+					if computes(p, i, deadlyToken) {
+						return true
+					}
+				}
+				return false
+			})
+			var requests []Request
+			for i := range l.Slots - 1 {
+				requests = append(requests, good(ID(i+1), 20, 300))
+				d.add(requests[i])
+			}
+			d.until("all decode", func() bool { return d.s.Stats().Decoding == len(requests) })
+			killer := bad(100, 40, 30)
+			d.add(killer)
+			d.until("it has failed", func() bool { return d.done[killer.ID][0] != FinishNone })
+			for _, r := range requests {
+				if d.done[r.ID][0] != FinishNone {
+					t.Errorf("request %d had ended before", r.ID)
+				}
+			}
+			d.run()
+			d.expectAllBut(append(requests, killer), killer.ID)
+			t.Logf("%d deaths", d.deaths)
+			if most := maxStalled + 2*leastStrikes + 2*bits.Len(uint(l.Slots)); d.deaths > most {
+				t.Errorf("%d deaths; at most %d", d.deaths, most)
+			}
+		})
+	}
+}
+
 // TestTwoPoisons: two that kill fail, the others do not.
 func TestTwoPoisons(t *testing.T) {
 	for seed := range uint64(30) {
