@@ -8,10 +8,10 @@ import (
 )
 
 // Pages: computed KV is published under the address of its tokens, and a sequence
-// begins with what is known of its own. Reading a slot's state is all or nothing in
-// the split layout, so it is read once: when its sequence leaves it. (To read it at its
-// prompt's end as well took 2% of the time of prompts that nobody shared, and gained
-// nothing.)
+// begins with what is known of its own. A slot is read when its sequence leaves it, and
+// now and then before, so that not all is lost if the engine dies: reading a slot's
+// state is all or nothing in the split layout, so that is done as often as costs next
+// to nothing beside what it saves, see checkpoint.
 //
 // Until then whoever wants what it has is forked from it, see donor: to the token, and
 // in the unified layout into the same cells. What a sequence computes now counts as
@@ -22,6 +22,17 @@ import (
 // comes first, so waiting costs little, and thirty-two followers that each compute the
 // rest themselves cost seconds.
 const followTokens = 32
+
+const (
+	// insurance is the share of what it took to compute tokens that may be spent to have
+	// them outlast the engine.
+	insurance = 0.015
+	// insuranceStep is the share of a step's time for that, beyond the first slot.
+	insuranceStep = 0.05
+	// insuranceLeast is how many tokens an answer grows by from one time to the next; many
+	// have ended by then.
+	insuranceLeast = 32
+)
 
 // retired is a slot that its sequence has left and whose pages are to be published.
 type retired struct {
@@ -282,7 +293,31 @@ func (b *builder) publish() {
 	s.retired = s.retired[:0]
 }
 
-// publishSlot saves all whole pages of a sequence that is about to lose its slot.
+// checkpoint saves what running answers have computed since they were saved last, where
+// that has become dear enough: the engine's death costs them the rest.
+func (b *builder) checkpoint() {
+	s := b.s
+	if s.cfg.Pages == nil {
+		return
+	}
+	left := insuranceStep * float64(s.cfg.TargetITL)
+	for _, q := range s.slots {
+		if q == nil || !s.paged(q) || !q.decodes() {
+			continue
+		}
+		saved := q.published * s.pageTokens()
+		reading := s.costs.move(q.computed)
+		if q.computed-max(saved, len(q.req.Prompt)) < insuranceLeast || reading > insurance*s.costs.chunk(q.computed-saved, saved) {
+			continue
+		}
+		b.publishSlot(q)
+		if left -= reading; left < 0 {
+			return
+		}
+	}
+}
+
+// publishSlot saves all whole pages of a sequence.
 func (b *builder) publishSlot(q *sequence) {
 	s := b.s
 	if !s.paged(q) || q.computed/s.pageTokens() <= q.published {

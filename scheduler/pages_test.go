@@ -391,3 +391,46 @@ func TestLatecomerFindsARunningPrompt(t *testing.T) {
 	w.run()
 	w.expect(late)
 }
+
+// TestCheckpoint: what a long answer has computed outlasts the engine, but for the last
+// of it, and the saving of it is not paid again and again.
+func TestCheckpoint(t *testing.T) {
+	for _, layout := range []engine.Layout{engine.Split, engine.Unified} {
+		t.Run(layout.String(), func(t *testing.T) {
+			l := enginetest.DefaultLimits(layout)
+			l.SlotTokens, l.PageTokens, l.Pages = 1200, 8, 400
+			l.PoolTokens = l.Slots * l.SlotTokens
+			w := newWorld(t, Config{Limits: l})
+			saves, restored, dead := 0, 0, false
+			w.onPlan = func(p engine.Plan) {
+				for _, e := range p.Edits {
+					switch e.Kind {
+					case engine.EditSave:
+						saves++
+					case engine.EditRestore:
+						restored = len(e.Tokens)
+					}
+				}
+			}
+			const size, answer = 100, 1000
+			r := Request{ID: 1, Prompt: prompt(1, size), MaxTokens: answer, Paged: true, Root: cache.Root("test")}
+			w.add(r)
+			w.until("it is long", func() bool { return len(w.got[1][0]) >= 900 })
+			if saves < 4 || saves > 60 {
+				t.Errorf("%d saves while 900 tokens came", saves)
+			}
+			w.f.Fail = func(uint64, int) error {
+				if dead {
+					return nil
+				}
+				dead = true
+				return &engine.LostError{Reason: "killed", Begun: true, Edited: true}
+			}
+			w.run()
+			if !dead || restored < size+600 {
+				t.Errorf("%d tokens are there when the engine has died after %d", restored, size+900)
+			}
+			w.expect(r)
+		})
+	}
+}

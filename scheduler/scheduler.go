@@ -230,6 +230,7 @@ func (s *Scheduler) Next(now Tick) (engine.Plan, []Event) {
 	}
 	b := &builder{s: s, now: now, events: s.Expire(now)}
 	b.publish()
+	b.checkpoint()
 	b.dropDirty()
 	b.makeRoom()
 	b.compact()

@@ -150,7 +150,7 @@ var bends = []struct {
 			failed(p, err)
 			for _, q := range s.w.s.slots {
 				if q != nil {
-					q.peak, s.w.s.trial, s.w.s.rest = 1, []*sequence{q}, nil
+					q.peak, q.strikes, s.w.s.trial, s.w.s.rest = 1, leastStrikes, []*sequence{q}, nil
 				}
 			}
 		}

@@ -109,8 +109,8 @@ func TestQuantizeErrors(t *testing.T) {
 		want    string
 	}{
 		"type":          {model, out, "q9_9", 0, `unknown type "q9_9"`},
-		"not a GGUF":    {page, out, "q8_0", 0, "failed to load model"},
-		"no input":      {filepath.Join(dir, "none"), out, "q8_0", 0, "failed to load model"},
+		"not a GGUF":    {page, out, "q8_0", 0, "invalid magic"},
+		"no input":      {filepath.Join(dir, "none"), out, "q8_0", 0, "No such file"},
 		"no folder":     {model, filepath.Join(dir, "none", "out.gguf"), "q8_0", 0, "iostream error"},
 		"NUL in a name": {model, out + "\x00", "q8_0", 0, "no name"},
 		"no name":       {model, "", "q8_0", 0, "no name"},

@@ -49,7 +49,7 @@ func cached(t *testing.T, g *gateway, end string) (cached, prompt int, text stri
 	return a.Usage.Details.Cached, a.Usage.Prompt, a.Choices[0].Message.Content
 }
 
-var smallCache = []string{"--slots", "4", "--context", "1024", "--cache-memory", "64MiB"}
+var smallCache = []string{"--slots", "4", "--context", "1024", "--cache-memory", "64MiB", "--page-tokens", fmt.Sprint(pageTokens)}
 
 // A prefix is computed once, and the answers are those of a gateway without a cache.
 func TestPrefixCache(t *testing.T) {

@@ -78,7 +78,9 @@ func ttft(s bench.Sample) time.Duration { return s.Chunks[0] - s.Start }
 // that was drawn never was.
 func pages(s bench.Sample) int { return (s.Prompt + s.Tokens - 1) / pageTokens }
 
-const pageTokens = 16 // the default for the model that is tested with
+// pageTokens is more than what the chat template puts before every prompt, so that prompts
+// of their own have no page in common.
+const pageTokens = 32
 
 // useful is how many tokens of a prompt can come from a cache: whole pages, and not
 // the last token, whose logits are wanted.

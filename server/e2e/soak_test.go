@@ -47,7 +47,7 @@ func TestSoak(t *testing.T) {
 	redis := startRedis(t, "--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru")
 	keys := []string{"sesame", "barley", "millet"}
 	g := own(t, []string{"LLAMERO_API_KEYS=alice:sesame,bob:barley,carol:millet"}, "--slots", fmt.Sprint(soakSlots),
-		"--context", "1024", "--cache-memory", "16MiB", "--redis", redis.url)
+		"--context", "1024", "--cache-memory", "16MiB", "--page-tokens", fmt.Sprint(pageTokens), "--redis", redis.url)
 	ask(t, g, keys[0], disjoint(t, 1, 100, 8)[0]) // what is made once is there
 	s := &soak{g: g, key: keys[0], began: time.Now()}
 	before := s.look(t)
