@@ -10,8 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// NewSlab returns zeroed memory for host pages, which is taken from the system as it
-// is touched and which children can only read. It lives as long as the process.
+// readyBytes is how much of shared memory is taken from the system while the model
+// loads: the first prompt that is read from Redis or saved would wait for that.
+const readyBytes = 64 << 20
+
+// NewSlab returns zeroed memory for host pages, of which all but the beginning is taken
+// from the system as it is touched and which children can only read. It lives as long as the process.
 func NewSlab(size int64) (Memory, error) { return newMemory("llamero pages", size, true) }
 
 func newMemory(name string, size int64, readOnly bool) (Memory, error) {
@@ -27,6 +31,7 @@ func newMemory(name string, size int64, readOnly bool) (Memory, error) {
 		f.Close()
 		return Memory{}, fmt.Errorf("%d MiB of shared memory: %w", size>>20, err)
 	}
+	go populate(m.Bytes, 0, min(size, readyBytes))
 	return m, nil
 }
 
