@@ -180,6 +180,9 @@ func (b *builder) guessEvenly(lo, hi int32, plain float64) int {
 		}
 		most = min(most, l.SlotTokens-q.computed-1)
 		if q.decodes() {
+			if q.req.MaxTokens == -1 {
+				return 0 // it only scores, and what is not drawn cannot be guessed
+			}
 			decoding = append(decoding, q)
 		}
 	}

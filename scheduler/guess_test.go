@@ -204,3 +204,26 @@ func TestGuessUntrimmed(t *testing.T) {
 		t.Errorf("%+v, %d tokens", g, len(w.got[1][0]))
 	}
 }
+
+// TestGuessBesideScores: a row that only scores draws nothing, and so has no guess, though
+// in the split layout it shares a pass with rows that have some.
+func TestGuessBesideScores(t *testing.T) {
+	for _, layout := range []engine.Layout{engine.Split, engine.Unified} {
+		l := enginetest.DefaultLimits(layout)
+		l.Slots, l.SlotTokens, l.PoolTokens = 4, 400, 1600
+		w := newWorld(t, Config{Limits: l, Guess: 1e-9})
+		w.f.Echo = 5
+		w.add(Request{ID: 1, Prompt: prompt(1, 40), MaxTokens: 300})
+		w.until("it guesses", func() bool { return w.s.Stats().Guesses.Accepted > 20 })
+		for n := range 40 {
+			r := Request{ID: ID(2 + n), Prompt: prompt(uint64(n), 1+n), MaxTokens: -1, PromptScores: true}
+			w.add(r)
+			w.until("it has been scored", func() bool { return w.done[r.ID][0] != FinishNone })
+			w.expectScores(r)
+		}
+		if w.done[1][0] != FinishNone {
+			t.Error("nothing was left to guess")
+		}
+		w.run()
+	}
+}
