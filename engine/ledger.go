@@ -179,13 +179,15 @@ func (l *Ledger) CheckPass(p Pass) error {
 		s := &l.slots[r.Slot]
 		n := r.Width()
 		switch {
+		case r.Draft < 0 || int(r.Draft) > l.limits.Draft || r.Draft > 0 && len(r.Guess) > 0:
+			return planErr("row of slot %d drafts %d tokens beside a guess of %d; the draft model gives %d", r.Slot, r.Draft, len(r.Guess), l.limits.Draft)
 		case len(r.Tokens) == 0:
 			return planErr("row of slot %d without tokens", r.Slot)
 		case int(r.Pos) != len(s.Tokens):
 			return planErr("row of slot %d at position %d; the slot holds %d", r.Slot, r.Pos, len(s.Tokens))
 		case !r.Idle && !s.Open:
 			return planErr("row of slot %d, which is not open", r.Slot)
-		case r.Idle && (r.Sample || r.Score || len(r.Guess) > 0):
+		case r.Idle && (r.Sample || r.Score || r.guesses() > 0):
 			return planErr("idle row of slot %d that asks for something", r.Slot)
 		case !r.Idle && len(s.Tokens)+n > l.limits.SlotTokens:
 			return planErr("row of slot %d grows it to %d tokens; it holds %d", r.Slot, len(s.Tokens)+n, l.limits.SlotTokens)
@@ -195,9 +197,9 @@ func (l *Ledger) CheckPass(p Pass) error {
 			return planErr("row of slot %d scores token %d; the vocabulary has %d", r.Slot, r.Next, l.limits.Vocab)
 		case r.Idle && !l.limits.Trims && len(s.Tokens) > 0:
 			return planErr("idle row of slot %d, which cannot be trimmed again", r.Slot)
-		case len(r.Guess) > 0 && (!r.Sample || r.Score):
+		case r.guesses() > 0 && (!r.Sample || r.Score):
 			return planErr("row of slot %d guesses what it does not draw", r.Slot)
-		case len(r.Guess) > 0 && !l.limits.Trims:
+		case r.guesses() > 0 && !l.limits.Trims:
 			return planErr("row of slot %d guesses; what is not accepted could not be trimmed", r.Slot)
 		}
 		if err := l.checkTokens(r.Slot, r.Tokens); err != nil {
@@ -212,7 +214,7 @@ func (l *Ledger) CheckPass(p Pass) error {
 		case r.Score:
 			outputs += n
 		case r.Sample:
-			outputs += 1 + len(r.Guess)
+			outputs += 1 + r.guesses()
 		}
 		for j := range i {
 			if p.Rows[j].Slot == r.Slot {
@@ -238,8 +240,8 @@ func (l *Ledger) CheckPass(p Pass) error {
 	return nil
 }
 
-// ApplyPass records a pass that has run, whole guesses too: what is not accepted of
-// them is to be trimmed. Idle rows leave no trace.
+// ApplyPass records a pass that has run, whole guesses too, with drafted ones in their
+// rows' Guess: what is not accepted of them is to be trimmed. Idle rows leave no trace.
 func (l *Ledger) ApplyPass(p Pass) {
 	for i := range p.Rows {
 		r := &p.Rows[i]

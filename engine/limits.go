@@ -40,6 +40,7 @@ type Limits struct {
 	PageBytes   int  // bytes of a host page
 	Pages       int  // host pages, numbered from 0; 0: the model cannot be paged, or is not
 	Trims       bool // whether a slot can be cut back (a recurrent model's cannot)
+	Draft       int  // tokens that a row may have drafted; 0: there is no draft model
 }
 
 // Page is host page i in the memory that holds all of them, one after the other.

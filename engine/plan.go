@@ -109,10 +109,19 @@ type Row struct {
 	// pass. Those that equal the slot's own draws, up to the first that does not, stay
 	// in the slot: the draws are the same as without. Only rows that sample have one.
 	Guess []Token
+	// Draft asks for a guess of so many tokens by the engine's draft model, which are
+	// not known when the plan is made; the row is that much wider. A row has either a
+	// Guess or a Draft. A draft model that has not read the slot's text reads up to a
+	// pass's worth of it, and guesses once it has read all; until then the row holds its
+	// place with tokens that nobody guessed.
+	Draft int32
 }
 
 // Width is how many tokens the row computes.
-func (r *Row) Width() int { return len(r.Tokens) + len(r.Guess) }
+func (r *Row) Width() int { return len(r.Tokens) + r.guesses() }
+
+// guesses is how many tokens the row verifies, wherever they come from.
+func (r *Row) guesses() int { return len(r.Guess) + int(r.Draft) }
 
 // Output is what one pass gave.
 type Output struct {
@@ -122,6 +131,8 @@ type Output struct {
 	Nanos int64 // what the pass took, sampling included
 	// EditNanos is what the plan's edits took; in the first output of a step only.
 	EditNanos int64
+	// DraftNanos is the part of Nanos that the draft model took.
+	DraftNanos int64
 }
 
 // RowOutput is a row's part of an Output; rows that neither sample nor score have
@@ -132,6 +143,9 @@ type RowOutput struct {
 	// row's guess that was right, and in the slot's KV.
 	Sampled []Sampled
 	Scores  []Sampled // Row.Score: for Tokens[1:] and Next
+	Drafted []Token   // Row.Draft: what the draft model guessed; none until it has read all
+	// Read is how many of the slot's tokens the draft model has read; for rows that sample.
+	Read int32
 }
 
 // Sampled is a token with what was asked for about its probability.

@@ -18,6 +18,8 @@ type Options struct {
 	// Prompts are two different texts of at least PromptTokens tokens; nil takes two
 	// made up of the vocabulary.
 	Prompts [2][]engine.Token
+	// DraftsItself: the draft model is the model, so that nearly all it drafts is right.
+	DraftsItself bool
 }
 
 const (
@@ -73,6 +75,9 @@ func Conformance(t *testing.T, open func(t *testing.T) engine.Engine, opt Option
 		{"mixed settings", (*suite).mixedSettings},
 		{"guesses", (*suite).guesses},
 		{"guesses and draws", (*suite).guessesAndDraws},
+		{"drafts", (*suite).drafts},
+		{"drafts follow", (*suite).draftsFollow},
+		{"drafts and pages", (*suite).draftsAndPages},
 		{"refusals", (*suite).refusals},
 		{"failed pass", (*suite).failedPass},
 		{"cancelled context", (*suite).cancelledContext},
@@ -111,6 +116,8 @@ type suite struct {
 
 	farthest float64 // of what had to be alike, where shapes differ
 	nearest  float64 // of what had to be different
+
+	proposed, right int // drafted tokens
 }
 
 // greedy asks for everything that can be compared.

@@ -40,6 +40,11 @@ type Fake struct {
 	// Echo, if positive, makes the text repeat itself, but for about one token in Echo:
 	// what is drawn is what followed the last token where it stood before.
 	Echo int
+	// Wrong, if positive, is one in how many drafted tokens is wrong; else none is.
+	Wrong int
+	// DraftCost is what drafting a token of each row takes, and a twentieth of what
+	// reading one does, in nanoseconds.
+	DraftCost int64
 
 	Elapsed int64 // simulated nanoseconds of all passes
 	Passes  int
@@ -49,7 +54,9 @@ type Fake struct {
 
 	Saved, Restored int // tokens that went to host pages and came from them
 	Guessed, Right  int // guessed tokens that were looked at, and that were drawn
+	Drafted         int // tokens
 
+	read   []int32 // of each slot, tokens that the draft model has read
 	closed bool
 }
 
@@ -71,7 +78,7 @@ func DefaultLimits(layout engine.Layout) engine.Limits {
 func NewFake(l engine.Limits) *Fake {
 	l.PageBytes = 8 + 4*l.PageTokens
 	return &Fake{limits: l, ledger: engine.NewLedger(l), kv: make([][]engine.Token, l.Slots+l.Scratch),
-		Memory: make([]byte, l.Pages*l.PageBytes)}
+		read: make([]int32, l.Slots+l.Scratch), Memory: make([]byte, l.Pages*l.PageBytes)}
 }
 
 // Limits implements engine.Engine.
@@ -164,6 +171,7 @@ func (f *Fake) crash() {
 // and host pages hold what they held.
 func (f *Fake) Restart() {
 	f.ledger, f.kv = engine.NewLedger(f.limits), make([][]engine.Token, len(f.kv))
+	clear(f.read)
 }
 
 func (f *Fake) edit(e engine.Edit) error {
@@ -177,8 +185,10 @@ func (f *Fake) edit(e engine.Edit) error {
 		f.Moves++
 		f.kv[e.To] = append(f.kv[e.To][:0], f.kv[e.Slot]...)
 		f.kv[e.Slot] = f.kv[e.Slot][:0]
+		f.read[e.To] = f.read[e.Slot]
 	case engine.EditFork:
 		f.kv[e.To] = append(f.kv[e.To][:0], f.kv[e.Slot][:e.Len]...)
+		f.read[e.To] = min(f.read[e.Slot], e.Len)
 	case engine.EditDrop:
 		f.kv[e.Slot] = f.kv[e.Slot][:0]
 	case engine.EditRestore:
@@ -200,8 +210,12 @@ func (f *Fake) edit(e engine.Edit) error {
 		f.save(e)
 	}
 	f.ledger.Apply(e)
+	f.unread(e.Slot)
 	return nil
 }
+
+// unread: the draft model has read no more than a slot holds.
+func (f *Fake) unread(slot int32) { f.read[slot] = min(f.read[slot], int32(len(f.kv[slot]))) }
 
 // save copies a slot's pages out.
 func (f *Fake) save(e engine.Edit) {
@@ -229,6 +243,7 @@ func (f *Fake) pass(p *engine.Pass) (engine.Output, error) {
 		return engine.Output{}, err
 	}
 	out := engine.Output{Rows: make([]engine.RowOutput, len(p.Rows))}
+	p, out.DraftNanos = f.propose(p, out.Rows)
 	depth := 0
 	for i := range p.Rows {
 		r := &p.Rows[i]
@@ -277,15 +292,54 @@ func (f *Fake) pass(p *engine.Pass) (engine.Output, error) {
 		if held := f.ledger.Slot(r.Slot); !r.Idle && len(held.Tokens) != len(f.kv[r.Slot]) {
 			return out, fmt.Errorf("enginetest: slot %d holds %d tokens, the ledger %d", r.Slot, len(f.kv[r.Slot]), len(held.Tokens))
 		}
+		if f.limits.Draft > 0 && r.Sample {
+			f.unread(r.Slot)
+			out.Rows[i].Read = f.read[r.Slot]
+		}
 	}
 	cost := f.Cost
 	if cost == nil {
 		cost = sawtooth
 	}
-	out.Nanos = cost(p, depth)
+	out.Nanos = cost(p, depth) + out.DraftNanos
 	f.Elapsed += out.Nanos
 	f.Passes++
 	return out, nil
+}
+
+// propose drafts what a pass's rows want: what would be drawn, but for the wrong ones.
+func (f *Fake) propose(p *engine.Pass, out []engine.RowOutput) (*engine.Pass, int64) {
+	filled := &engine.Pass{Kind: p.Kind, Rows: slices.Clone(p.Rows)}
+	room, read, steps := f.limits.PassTokens, 0, int32(0)
+	for i := range filled.Rows {
+		r := &filled.Rows[i]
+		if r.Draft == 0 {
+			continue
+		}
+		kv := append(slices.Clone(f.kv[r.Slot]), r.Tokens...)
+		n := min(room, len(kv)-int(f.read[r.Slot]))
+		f.read[r.Slot] += int32(n)
+		room, read = room-n, read+n
+		ready := int(f.read[r.Slot]) == len(kv)
+		sampling := f.ledger.Slot(r.Slot).Sampling
+		for range r.Draft {
+			t := engine.Token(0)
+			if ready {
+				if t = f.draw(kv, &sampling).Token; f.Wrong > 0 && hash(kv, 4)%uint64(f.Wrong) == 0 {
+					t = (t + 1) % engine.Token(f.limits.Vocab)
+				}
+			}
+			kv = append(kv, t)
+			r.Guess = append(r.Guess, t)
+		}
+		if ready {
+			f.Drafted += len(r.Guess)
+			f.read[r.Slot] += r.Draft - 1
+			out[i].Drafted, steps = r.Guess, max(steps, r.Draft)
+		}
+		r.Draft = 0
+	}
+	return filled, int64(steps)*f.DraftCost + int64(read)*f.DraftCost/20
 }
 
 // sawtooth makes a pass of a multiple of four rows cheaper than the ones before it.

@@ -15,13 +15,15 @@ func TestFakeConforms(t *testing.T) {
 		"split, not trimmed":  func(l *engine.Limits) { l.Layout, l.Trims = engine.Split, false },
 		"unified":             func(l *engine.Limits) { l.Layout, l.Scratch = engine.Unified, 1 },
 		"unified, small pool": func(l *engine.Limits) { l.Layout, l.Scratch, l.PoolTokens = engine.Unified, 1, 700 },
+		"split, drafts":       func(l *engine.Limits) { l.Draft = 8 },
+		"unified, drafts":     func(l *engine.Limits) { l.Layout, l.Scratch, l.Draft = engine.Unified, 1, 8 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := DefaultLimits(engine.Split)
 			l.Slots, l.Scratch = 18, 2
 			l.PoolTokens = l.Slots * l.SlotTokens
 			change(&l)
-			Conformance(t, func(*testing.T) engine.Engine { return NewFake(l) }, Options{})
+			Conformance(t, func(*testing.T) engine.Engine { return NewFake(l) }, Options{DraftsItself: true})
 		})
 	}
 }

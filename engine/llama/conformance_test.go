@@ -28,7 +28,7 @@ func TestConformance(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tok.Close()
-	opt := enginetest.Options{Epsilon: epsilon}
+	opt := enginetest.Options{Epsilon: epsilon, DraftsItself: true}
 	for i, text := range texts {
 		if opt.Prompts[i], err = tok.Encode(text, tokenizer.EncodeOptions{}); err != nil {
 			t.Fatal(err)
@@ -48,11 +48,13 @@ func TestConformance(t *testing.T) {
 		{"split", Options{Layout: engine.Split, Slots: 18, SlotTokens: 256, PassTokens: 128}, 0},
 		{"unified", Options{Layout: engine.Unified, Slots: 18, SlotTokens: 512, PassTokens: 128}, 0},
 		{"unified, small pool", Options{Layout: engine.Unified, Slots: 6, SlotTokens: 256, PassTokens: 128}, 1024},
+		{"split, drafts", Options{Layout: engine.Split, Slots: 6, SlotTokens: 256, PassTokens: 128, Draft: model}, 0},
+		{"unified, drafts", Options{Layout: engine.Unified, Slots: 6, SlotTokens: 256, PassTokens: 128, Draft: model}, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			enginetest.Conformance(t, func(t *testing.T) engine.Engine {
 				c.opt.Lib, c.opt.Model, c.opt.KVBudget = lib, model, int64(c.pool*tokenBytes)
-				c.opt.PageTokens, c.opt.Slab = 16, make([]byte, 12*16*tokenBytes)
+				c.opt.PageTokens, c.opt.Slab = 16, make([]byte, 30*16*tokenBytes)
 				e, err := Open(c.opt)
 				if err != nil {
 					t.Fatal(err)

@@ -1,7 +1,6 @@
 package llama
 
 import (
-	"errors"
 	"fmt"
 	"runtime"
 
@@ -23,6 +22,8 @@ type Options struct {
 	TypeV      string
 	Threads    int // 0: GOMAXPROCS
 	PassTokens int // tokens a pass; 0: 512
+
+	Draft string // GGUF file of a draft model; "": none
 
 	Slab       []byte // memory for host pages; nil: none
 	PageTokens int    // tokens of a host page; 0: 16, or fewer where one would be larger than 2 MiB
@@ -46,25 +47,20 @@ const (
 // Engine runs a model. See engine.Engine for who may call what.
 type Engine struct {
 	info       Info
-	tokenBytes int // KV bytes of one token
+	tokenBytes int // KV bytes of one token, the draft model's included
 	limits     engine.Limits
 	ledger     *engine.Ledger
 	pool       *engine.Pool
 
 	model llama.Model
-	ctx   llama.Context
-	mem   llama.Memory
-	batch llama.Batch
+	sequences
+	draft *draft // nil: there is none
 
-	form    *stateForm // nil: no pages
 	slab    []byte
 	unpaged error // why there are no pages, where some were asked for
 
-	state     []byte      // of a sequence, on its way
-	assembled []int32     // the pages that state was put together from; nil: it was not
-	forked    int32       // the slot whose state it is, for more forks of it; -1: no slot's
-	logits    [][]float32 // of the pass that has just run, by output
-	wants     []want
+	logits [][]float32 // of the pass that has just run, by output
+	wants  []want
 }
 
 var _ engine.Engine = (*Engine)(nil)
@@ -95,6 +91,13 @@ func Open(o Options) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{model: model, info: readInfo(model), tokenBytes: tokenBytes(model, typeK, typeV)}
+	if o.Draft != "" {
+		if e.draft, err = loadDraft(o.Draft, params, model, typeK, typeV); err != nil {
+			e.Close()
+			return nil, err
+		}
+		e.tokenBytes += e.draft.tokenBytes
+	}
 	if err := e.open(o, typeK, typeV); err != nil {
 		e.Close()
 		return nil, err
@@ -111,19 +114,12 @@ func (e *Engine) open(o Options, typeK, typeV llama.GGMLType) error {
 		return err
 	}
 	streams := l.Slots + l.Scratch
-	p := llama.ContextDefaultParams()
-	p.NSeqMax = uint32(streams)
-	p.NBatch, p.NUbatch = uint32(l.PassTokens), uint32(l.PassTokens)
-	p.NOutputsMax = uint32(l.PassOutputs)
 	threads := o.Threads
 	if threads == 0 {
 		threads = runtime.GOMAXPROCS(0)
 	}
-	p.NThreads, p.NThreadsBatch = int32(threads), int32(threads)
-	// V must not be transposed, or state could not be cut into tokens.
-	p.FlashAttentionType = llama.FlashAttentionTypeEnabled
+	p := contextParams(streams, l.PassTokens, l.PassOutputs, threads)
 	p.TypeK, p.TypeV = typeK, typeV
-	p.NoPerf = 1
 	if l.Layout == engine.Unified {
 		p.KVUnified = 1
 		p.NCtx = uint32(l.PoolTokens + 64) // room for idle rows beside a full pool
@@ -131,28 +127,15 @@ func (e *Engine) open(o Options, typeK, typeV llama.GGMLType) error {
 		// One cell more than a slot's tokens, for an idle row behind a full slot.
 		p.NCtx = uint32(streams * pad(l.SlotTokens+1, ctxPad))
 	}
-	logs.takeError()
-	e.ctx, err = llama.InitFromModel(e.model, p)
-	if err != nil {
-		why := logs.takeError()
-		if why == "" {
-			why = err.Error()
+	if err := e.init(e.model, p); err != nil {
+		return fmt.Errorf("engine: no context of %d slots × %d tokens (%d MiB of KV): %w",
+			l.Slots, l.SlotTokens, int64(p.NCtx)*int64(l.TokenBytes)>>20, err)
+	}
+	if e.draft != nil {
+		if err := e.draft.open(l, threads, typeK, typeV); err != nil {
+			return err
 		}
-		return fmt.Errorf("engine: no context of %d slots × %d tokens (%d MiB of KV): %s",
-			l.Slots, l.SlotTokens, int64(p.NCtx)*int64(l.TokenBytes)>>20, why)
-	}
-	if got := int(llama.NUBatch(e.ctx)); got < l.PassTokens {
-		return fmt.Errorf("engine: the library computes %d tokens at once, not %d", got, l.PassTokens)
-	}
-	if e.mem, err = llama.GetMemory(e.ctx); err != nil {
-		return fmt.Errorf("engine: %w", err)
-	}
-	if e.mem == 0 {
-		return errors.New("engine: the model has no KV memory; it cannot be served")
-	}
-	e.batch = llama.BatchInit(int32(l.PassTokens), 0, 1)
-	if err := llama.Warmup(e.ctx, e.model); err != nil {
-		return fmt.Errorf("engine: warm-up: %w", err)
+		l.Draft = maxDraft
 	}
 	e.limits = l
 	e.ledger = engine.NewLedger(l)
@@ -191,14 +174,11 @@ func (e *Engine) Info() Info { return e.info }
 
 // Close frees the model and its memory.
 func (e *Engine) Close() error {
-	if e.batch.Token != nil {
-		llama.BatchFree(e.batch)
-		e.batch = llama.Batch{}
+	if e.draft != nil {
+		e.draft.close()
+		e.draft = nil
 	}
-	if e.ctx != 0 {
-		llama.Free(e.ctx)
-		e.ctx = 0
-	}
+	e.free()
 	if e.model != 0 {
 		llama.ModelFree(e.model)
 		e.model = 0

@@ -72,3 +72,39 @@ func TestPagesAreReadAnew(t *testing.T) {
 		t.Error("a page that was overwritten was restored as it was before")
 	}
 }
+
+// What the draft model had read comes back with the pages, and what it had not does not.
+func TestPagesOfTheDraft(t *testing.T) {
+	lib, model := files(t)
+	e, err := Open(Options{Lib: lib, Model: model, Draft: model, Slots: 2, SlotTokens: 512, Layout: engine.Split, Slab: make([]byte, 64<<20)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	d := driver{t: t, e: e}
+	pt := e.limits.PageTokens
+	text := make([]engine.Token, 4*pt)
+	for i := range text {
+		text[i] = engine.Token(1000 + 77*i)
+	}
+	row := func(slot, pos int, tokens []engine.Token, draft int32) engine.RowOutput {
+		out := d.step(engine.Plan{Passes: []engine.Pass{{Kind: engine.PassDecode, Rows: []engine.Row{
+			{Slot: int32(slot), Pos: int32(pos), Tokens: tokens, Sample: true, Draft: draft},
+		}}}})
+		return out.Rows[0]
+	}
+	d.open(0, 2*pt)
+	row(0, 0, text[:2*pt-1], 0)
+	row(0, 2*pt-1, text[2*pt-1:2*pt], 1) // the draft model reads two pages
+	d.edit(engine.Edit{Kind: engine.EditTrim, Slot: 0, Len: int32(2 * pt)})
+	if got := row(0, 2*pt, text[2*pt:], 0); int(got.Read) != 2*pt {
+		t.Fatalf("the draft model has read %d tokens, not %d", got.Read, 2*pt)
+	}
+	pages := []int32{3, 1, 0, 2}
+	d.edit(engine.Edit{Kind: engine.EditSave, Slot: 0, Pages: pages})
+	d.open(1, 4*pt)
+	d.edit(engine.Edit{Kind: engine.EditRestore, Slot: 1, Tokens: text, Pages: pages})
+	if got := row(1, 4*pt, text[:1], 0); int(got.Read) != 2*pt {
+		t.Errorf("restored, the draft model has read %d tokens, not %d", got.Read, 2*pt)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hybridgroup/yzma/pkg/llama"
@@ -27,7 +28,10 @@ func (e *Engine) Step(ctx context.Context, p engine.Plan, emit func(engine.Outpu
 		return errors.New("engine: closed")
 	}
 	start := time.Now()
-	e.assembled, e.forked = nil, -1 // since the last step pages may have got other bytes
+	e.forget() // since the last step pages may have got other bytes
+	if e.draft != nil {
+		e.draft.forget()
+	}
 	for i := range p.Edits {
 		if err := e.edit(p.Edits[i]); err != nil {
 			return err
@@ -81,14 +85,8 @@ func (e *Engine) edit(x engine.Edit) error {
 		return err
 	}
 	e.ledger.Apply(x)
-	return nil
-}
-
-// trim cuts a sequence to n tokens.
-func (e *Engine) trim(slot, n int32) error {
-	ok, err := llama.MemorySeqRm(e.mem, llama.SeqId(slot), llama.Pos(n), -1)
-	if err != nil || !ok {
-		return fmt.Errorf("engine: slot %d cannot be cut to %d tokens", slot, n)
+	if e.draft != nil {
+		e.draft.edit(x)
 	}
 	return nil
 }
@@ -101,11 +99,7 @@ func (e *Engine) copy(from, to, n, have int32) error {
 		return nil
 	}
 	if e.limits.Layout == engine.Unified {
-		end := llama.Pos(n)
-		if n == have {
-			end = -1
-		}
-		return llama.MemorySeqCp(e.mem, llama.SeqId(from), llama.SeqId(to), 0, end)
+		return e.tag(from, to, n, have)
 	}
 	// Many forks of one slot in a row are written from one reading of it.
 	if e.forked != from {
@@ -129,17 +123,25 @@ func (e *Engine) pass(p *engine.Pass) (engine.Output, error) {
 	if err := e.ledger.CheckPass(*p); err != nil {
 		return engine.Output{}, err
 	}
+	var drafted [][]engine.Token
+	var drafting time.Duration
+	if slices.ContainsFunc(p.Rows, func(r engine.Row) bool { return r.Draft > 0 }) {
+		var err error
+		if p, drafted, err = e.draft.propose(p, e.ledger, e.pool); err != nil {
+			return engine.Output{}, err
+		}
+		drafting = time.Since(start)
+	}
 	if err := e.fill(p); err != nil {
 		return engine.Output{}, err
 	}
-	code, err := llama.Decode(e.ctx, e.batch)
+	code, err := e.decode()
 	if err != nil {
-		return engine.Output{}, fmt.Errorf("engine: decode: %w", err)
+		return engine.Output{}, err
 	}
 	if code != 0 {
 		return engine.Output{}, e.failed(code)
 	}
-	llama.Synchronize(e.ctx)
 	e.ledger.ApplyPass(*p)
 	out, err := e.sample(p)
 	if err != nil {
@@ -159,8 +161,14 @@ func (e *Engine) pass(p *engine.Pass) (engine.Output, error) {
 				return out, err
 			}
 		}
+		if e.draft != nil && r.Sample {
+			out.Rows[i].Read = e.draft.read[r.Slot]
+		}
+		if drafted != nil {
+			out.Rows[i].Drafted = drafted[i]
+		}
 	}
-	out.Nanos = int64(time.Since(start))
+	out.Nanos, out.DraftNanos = int64(time.Since(start)), int64(drafting)
 	return out, nil
 }
 
@@ -168,10 +176,8 @@ func (e *Engine) pass(p *engine.Pass) (engine.Output, error) {
 func (e *Engine) fill(p *engine.Pass) error {
 	e.batch.Clear()
 	e.wants = e.wants[:0]
-	var seq [1]llama.SeqId
 	for i := range p.Rows {
 		r := &p.Rows[i]
-		seq[0] = llama.SeqId(r.Slot)
 		for j, t := range r.Tokens {
 			index := e.batch.NTokens
 			last := j == len(r.Tokens)-1
@@ -190,15 +196,15 @@ func (e *Engine) fill(p *engine.Pass) error {
 				e.wants = append(e.wants, want{row: i, index: index, score: tokenizer.None, after: int(r.Pos) + j + 1})
 				wanted = true
 			}
-			if err := e.batch.Add(llama.Token(t), llama.Pos(r.Pos)+llama.Pos(j), seq[:], wanted); err != nil {
-				return fmt.Errorf("engine: batch: %w", err)
+			if err := e.add(r.Slot, int(r.Pos)+j, t, wanted); err != nil {
+				return err
 			}
 		}
 		for j, t := range r.Guess {
 			at := int(r.Pos) + len(r.Tokens) + j
 			e.wants = append(e.wants, want{row: i, index: e.batch.NTokens, score: tokenizer.None, after: at + 1})
-			if err := e.batch.Add(llama.Token(t), llama.Pos(at), seq[:], true); err != nil {
-				return fmt.Errorf("engine: batch: %w", err)
+			if err := e.add(r.Slot, at, t, true); err != nil {
+				return err
 			}
 		}
 	}
@@ -219,6 +225,9 @@ func (e *Engine) failed(code int32) error {
 		if terr := e.trim(slot, n); terr != nil {
 			return errors.Join(err, terr)
 		}
+		if e.draft != nil && i < e.limits.Slots {
+			e.draft.cut(slot, n) // it may have gone ahead
+		}
 		if last, perr := llama.MemorySeqPosMax(e.mem, llama.SeqId(slot)); perr != nil || int32(last) != n-1 {
 			return errors.Join(err, fmt.Errorf("engine: slot %d ends at position %d; %d expected", slot, last, n-1))
 		}
@@ -232,9 +241,9 @@ func (e *Engine) sample(p *engine.Pass) (engine.Output, error) {
 	e.logits = e.logits[:0]
 	for _, w := range e.wants {
 		// The pointers stay good until the next decode.
-		row, err := llama.GetLogitsIth(e.ctx, w.index, e.limits.Vocab)
-		if err != nil || row == nil {
-			return out, fmt.Errorf("engine: no logits for row %d of the pass", w.row)
+		row, err := e.row(w.index)
+		if err != nil {
+			return out, err
 		}
 		e.logits = append(e.logits, row)
 	}

@@ -105,6 +105,19 @@ func (d *decoder) count(least int) int {
 	return int(n)
 }
 
+// tokens returns a list with memory of its own; an empty one comes back nil.
+func (d *decoder) tokens() []engine.Token {
+	n := d.count(1)
+	if n == 0 {
+		return nil
+	}
+	out := make([]engine.Token, n)
+	for i := range out {
+		out[i] = d.token()
+	}
+	return out
+}
+
 func appendUvarint(b []byte, x uint64) []byte {
 	if x < 0x80 {
 		return append(b, byte(x))

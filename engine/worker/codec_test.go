@@ -63,7 +63,7 @@ func (s source) plan() engine.Plan {
 		Passes: list(s, 3, func() engine.Pass {
 			return engine.Pass{Kind: engine.PassKind(s.IntN(256)), Rows: list(s, 5, func() engine.Row {
 				return engine.Row{Slot: s.int32(), Pos: s.int32(), Tokens: list(s, 5, s.token), Sample: s.IntN(2) == 0,
-					Score: s.IntN(2) == 0, Next: s.token(), Idle: s.IntN(2) == 0, Guess: list(s, 3, s.token)}
+					Score: s.IntN(2) == 0, Next: s.token(), Idle: s.IntN(2) == 0, Guess: list(s, 3, s.token), Draft: s.int32()}
 			})}
 		}),
 	}
@@ -77,8 +77,10 @@ func (s source) sampled() engine.Sampled {
 func (s source) output() engine.Output {
 	return engine.Output{
 		Step: s.Uint64() >> s.IntN(64), Pass: int(s.int32()), Nanos: int64(s.Uint64()), EditNanos: int64(s.Uint64()) >> s.IntN(64),
+		DraftNanos: int64(s.Uint64()) >> s.IntN(64),
 		Rows: list(s, 5, func() engine.RowOutput {
-			return engine.RowOutput{Slot: s.int32(), Sampled: list(s, 3, s.sampled), Scores: list(s, 3, s.sampled)}
+			return engine.RowOutput{Slot: s.int32(), Sampled: list(s, 3, s.sampled), Scores: list(s, 3, s.sampled),
+				Drafted: list(s, 3, s.token), Read: s.int32()}
 		}),
 	}
 }

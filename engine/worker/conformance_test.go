@@ -20,6 +20,7 @@ func TestFakeConforms(t *testing.T) {
 		"split, not trimmed":  func(l *engine.Limits) { l.Layout, l.Trims = engine.Split, false },
 		"unified":             func(l *engine.Limits) { l.Layout, l.Scratch = engine.Unified, 1 },
 		"unified, small pool": func(l *engine.Limits) { l.Layout, l.Scratch, l.PoolTokens = engine.Unified, 1, 700 },
+		"split, drafts":       func(l *engine.Limits) { l.Draft = 8 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := enginetest.DefaultLimits(engine.Split)
@@ -30,7 +31,7 @@ func TestFakeConforms(t *testing.T) {
 				t.Run(ring, func(t *testing.T) {
 					enginetest.Conformance(t, func(t *testing.T) engine.Engine {
 						return running(t, fakeModel{Limits: l}, func(o *Options) { o.Ring = size })
-					}, enginetest.Options{})
+					}, enginetest.Options{DraftsItself: true})
 				})
 			}
 		})
@@ -45,7 +46,7 @@ func TestLlamaConforms(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer e.Close()
-	opt := enginetest.Options{Epsilon: 1} // as engine/llama's own tests have it
+	opt := enginetest.Options{Epsilon: 1, DraftsItself: true} // as engine/llama's own tests have it
 	for i, text := range []string{
 		"The harbour lay quiet under a grey morning, and the fishermen mended their nets while gulls argued over scraps. ",
 		"func add(a, b int) int { return a + b } // sums two integers; overflow wraps around as the language says. ",
@@ -63,7 +64,7 @@ func TestLlamaConforms(t *testing.T) {
 					t.Fatal(err)
 				}
 				s, err := Start(Options{Process: children(t, childReal), Slab: slab, Ring: 1 << 20, Engine: llama.Options{
-					Lib: lib, Model: model, Layout: layout, Slots: 18, SlotTokens: 256, PassTokens: 128, PageTokens: 16,
+					Lib: lib, Model: model, Draft: model, Layout: layout, Slots: 18, SlotTokens: 256, PassTokens: 128, PageTokens: 16,
 				}})
 				if err != nil {
 					t.Fatal(err)

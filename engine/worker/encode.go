@@ -65,11 +65,6 @@ func decodeAnswer(b []byte) (id uint64, a answer, err error) {
 		return id, a, err
 	}
 	d.b = d.b[1:]
-	if n := d.count(1); n > 0 {
-		a.tokens = make([]tokenizer.Token, n)
-	}
-	for i := range a.tokens {
-		a.tokens[i] = d.token()
-	}
+	a.tokens = d.tokens()
 	return id, a, d.end()
 }

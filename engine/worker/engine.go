@@ -228,17 +228,25 @@ func (c *engineChild) checkOutput(p *engine.Plan, pass int, o *engine.Output) er
 		r, want := &o.Rows[i], &p.Passes[pass].Rows[i]
 		most := 0
 		if want.Sample {
-			most = 1 + len(want.Guess)
+			most = 1 + len(want.Guess) + int(want.Draft)
 		}
 		scores := 0
 		if want.Score {
 			scores = len(want.Tokens)
 		}
-		if r.Slot != want.Slot || len(r.Sampled) > most || len(r.Scores) > scores {
+		if n := len(r.Drafted); r.Slot != want.Slot || len(r.Sampled) > most || len(r.Scores) > scores || n != 0 && n != int(want.Draft) {
 			return fmt.Errorf("row %d of pass %d is not what was asked for", i, pass)
 		}
-		for j := 1; j < len(r.Sampled); j++ {
-			if r.Sampled[j-1].Token != want.Guess[j-1] {
+		if end := int(want.Pos) + len(want.Tokens) + max(0, len(r.Sampled)-1); r.Read < 0 || int(r.Read) > end {
+			return fmt.Errorf("the draft of row %d of pass %d has read %d of %d tokens", i, pass, r.Read, end)
+		}
+		// Where nothing was drafted, what held the place may be right all the same.
+		guess := want.Guess
+		if want.Draft > 0 {
+			guess = r.Drafted
+		}
+		for j := 1; j < len(r.Sampled) && len(guess) > 0; j++ {
+			if r.Sampled[j-1].Token != guess[j-1] {
 				return fmt.Errorf("row %d of pass %d goes on behind a guess that was wrong", i, pass)
 			}
 		}

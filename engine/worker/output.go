@@ -10,6 +10,8 @@ import (
 const (
 	outSampled = 1 << iota
 	outScores
+	outDrafted
+	outRead
 )
 
 // The fewest bytes of each.
@@ -37,6 +39,7 @@ func appendOutput(b []byte, o *engine.Output) []byte {
 	b = appendInt(b, int64(o.Pass))
 	b = appendInt(b, o.Nanos)
 	b = appendInt(b, o.EditNanos)
+	b = appendInt(b, o.DraftNanos)
 	b = appendUvarint(b, uint64(len(o.Rows)))
 	b = appendUvarint(b, uint64(sampled))
 	b = appendUvarint(b, uint64(tops))
@@ -49,6 +52,12 @@ func appendOutput(b []byte, o *engine.Output) []byte {
 		if len(r.Scores) > 0 {
 			mask |= outScores
 		}
+		if len(r.Drafted) > 0 {
+			mask |= outDrafted
+		}
+		if r.Read != 0 {
+			mask |= outRead
+		}
 		b = append(b, mask)
 		b = appendInt(b, int64(r.Slot))
 		if mask&outSampled != 0 {
@@ -56,6 +65,12 @@ func appendOutput(b []byte, o *engine.Output) []byte {
 		}
 		if mask&outScores != 0 {
 			b = appendSampled(b, r.Scores)
+		}
+		if mask&outDrafted != 0 {
+			b = appendTokens(b, r.Drafted)
+		}
+		if mask&outRead != 0 {
+			b = appendInt(b, int64(r.Read))
 		}
 	}
 	return b
@@ -77,7 +92,7 @@ func appendSampled(b []byte, list []engine.Sampled) []byte {
 // decodeOutput returns an output with memory of its own. Empty slices come back nil.
 func decodeOutput(b []byte) (engine.Output, error) {
 	d := decoder{b: b}
-	o := engine.Output{Step: d.uvarint(), Pass: int(d.int64()), Nanos: d.int64(), EditNanos: d.int64()}
+	o := engine.Output{Step: d.uvarint(), Pass: int(d.int64()), Nanos: d.int64(), EditNanos: d.int64(), DraftNanos: d.int64()}
 	rows := d.count(leastOut)
 	m := sampledMemory{}
 	if n := d.count(leastSampled); n > 0 {
@@ -98,6 +113,12 @@ func decodeOutput(b []byte) (engine.Output, error) {
 		}
 		if mask&outScores != 0 {
 			r.Scores = m.list(&d)
+		}
+		if mask&outDrafted != 0 {
+			r.Drafted = d.tokens()
+		}
+		if mask&outRead != 0 {
+			r.Read = d.int32()
 		}
 	}
 	if len(m.sampled) != cap(m.sampled) || len(m.tops) != cap(m.tops) {

@@ -24,6 +24,7 @@ const (
 	rowIdle
 	rowNext
 	rowGuess
+	rowDraft
 )
 
 // What settings are not zero.
@@ -186,6 +187,9 @@ func appendRow(b []byte, r *engine.Row) []byte {
 	if len(r.Guess) > 0 {
 		mask |= rowGuess
 	}
+	if r.Draft != 0 {
+		mask |= rowDraft
+	}
 	b = append(b, mask)
 	b = appendInt(b, int64(r.Slot))
 	b = appendInt(b, int64(r.Pos))
@@ -195,6 +199,9 @@ func appendRow(b []byte, r *engine.Row) []byte {
 	}
 	if mask&rowGuess != 0 {
 		b = appendTokens(b, r.Guess)
+	}
+	if mask&rowDraft != 0 {
+		b = appendInt(b, int64(r.Draft))
 	}
 	return b
 }

@@ -106,6 +106,9 @@ func (p *planDecoder) row(d *decoder) engine.Row {
 	if mask&rowGuess != 0 {
 		r.Guess = p.tokenList(d)
 	}
+	if mask&rowDraft != 0 {
+		r.Draft = d.int32()
+	}
 	return r
 }
 
