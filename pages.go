@@ -110,8 +110,15 @@ func (p *pages) attach(c configs.Config, e worker.Engine, model string, watch *t
 		if err != nil {
 			return err
 		}
-		identity = cache.Root("llamero pages 1", digest, "llama.cpp "+models.LlamaCPPVersion(),
-			c.Engine.TypeK, c.Engine.TypeV, e.Form(), strconv.Itoa(l.PageTokens))
+		of := []string{"llamero pages 1", digest, "llama.cpp " + models.LlamaCPPVersion(),
+			c.Engine.TypeK, c.Engine.TypeV, e.Form(), strconv.Itoa(l.PageTokens)}
+		if draft := c.Spec.Draft(); draft != "" { // what it has read stands in pages too
+			if digest, err = models.Digest(draft); err != nil {
+				return err
+			}
+			of = append(of, digest)
+		}
+		identity = cache.Root(of...)
 	}
 	p.Root = func(tenant string) cache.Address {
 		if c.Cache.ShareTenants {

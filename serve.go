@@ -123,7 +123,7 @@ func openModel(c configs.Config, lib, path, templateSource string, watch *teleme
 		return nil, err
 	}
 	m.engines, err = openEngines(c.Engine, m.pages.slab, log, llama.Options{
-		Lib: lib, Model: path, Layout: layout(c.Engine.Layout),
+		Lib: lib, Model: path, Draft: c.Spec.Draft(), Layout: layout(c.Engine.Layout),
 		Slots: c.Engine.Slots, SlotTokens: c.Engine.Context, KVBudget: int64(c.Engine.KVMemory),
 		GPULayers: c.Engine.GPULayers, TypeK: c.Engine.TypeK, TypeV: c.Engine.TypeV,
 		Threads: c.Engine.Threads, PassTokens: c.Engine.BatchTokens,
@@ -147,7 +147,7 @@ func openModel(c configs.Config, lib, path, templateSource string, watch *teleme
 	}
 	m.engines = nil
 	m.group, err = loop.NewGroup(engines, loop.Options{
-		Guess: guess, TargetITL: c.Scheduler.TargetITL, Queue: c.Scheduler.Queue, QueueWait: c.Scheduler.QueueTimeout, Log: log,
+		Guess: guess, DraftOnly: c.Spec.Mode == "draft", TargetITL: c.Scheduler.TargetITL, Queue: c.Scheduler.Queue, QueueWait: c.Scheduler.QueueTimeout, Log: log,
 		Observer: observer, Pages: m.pages.Pages,
 	})
 	if err != nil {
@@ -163,7 +163,7 @@ func openModel(c configs.Config, lib, path, templateSource string, watch *teleme
 		"layout", limits.Layout.String(), "slots", limits.Slots, "context", limits.SlotTokens,
 		"kv", configs.Bytes(int64(limits.PoolTokens)*int64(limits.TokenBytes)>>20<<20).String(),
 		"pages", limits.Pages, "page_tokens", limits.PageTokens,
-		"threads", c.Engine.Threads, "process", c.Engine.Process, "workers", len(engines), "offload", first.Info().Offload, "took", time.Since(start).Round(time.Millisecond).String())
+		"draft", c.Spec.Draft(), "threads", c.Engine.Threads, "process", c.Engine.Process, "workers", len(engines), "offload", first.Info().Offload, "took", time.Since(start).Round(time.Millisecond).String())
 	return m, nil
 }
 

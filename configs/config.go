@@ -69,7 +69,16 @@ type Scheduler struct {
 // Spec is speculation: tokens that are guessed, and verified several in a pass. Answers
 // are the same with and without.
 type Spec struct {
-	Mode string `yaml:"mode" flag:"spec" enum:"auto,ngram,off" doc:"how tokens are guessed ahead, where that is predicted to pay: ngram continues what the end of a text repeats, auto is all that there is"`
+	Mode       string `yaml:"mode" flag:"spec" enum:"auto,ngram,draft,off" doc:"how tokens are guessed ahead, where that is predicted to pay: ngram continues what the end of a text repeats, draft asks the draft model, auto takes whichever promises more"`
+	DraftModel string `yaml:"draft_model" flag:"draft-model" doc:"GGUF file of a small model that guesses what the model will say; it must have the model's vocabulary; empty is none"`
+}
+
+// Draft is the draft model's file where the mode uses one, or "".
+func (s *Spec) Draft() string {
+	if s.Mode == "auto" || s.Mode == "draft" {
+		return s.DraftModel
+	}
+	return ""
 }
 
 // Cache is what is kept of prompts and answers that have been computed.

@@ -62,6 +62,9 @@ func (c *Config) problems() []*Problem {
 	}
 	c.checkListen(add)
 	c.checkWorkers(add)
+	if s := c.Spec; s.Mode == "draft" && s.DraftModel == "" {
+		add("spec.mode", "draft needs a draft model: name one with --draft-model")
+	}
 	c.checkCache(add)
 	c.checkKeys(add)
 	return out

@@ -16,7 +16,11 @@ type Calibration struct {
 	cold  bool // the first output is a warm-up
 
 	small, large, deep, deepChunk measurement // two prompt chunks; a row and a chunk behind a prompt
+	reading, drafting             measurement // what the draft model takes for that prompt, and for some tokens behind it
 }
+
+// calibrationDraft is how many tokens are drafted to see what one costs.
+const calibrationDraft = 4
 
 type measurement struct {
 	tokens       int
@@ -70,6 +74,15 @@ func (s *Scheduler) Calibrate() *Calibration {
 			add(engine.PassPrefill, deep)
 		}
 	}
+	if n := min(calibrationDraft, l.Draft, l.SlotTokens-large-1); n > 0 {
+		// Not for what it says: the draft model reads the prompt, and then goes on.
+		for _, draft := range []int{1, n} {
+			c.plans = append(c.plans, engine.Plan{
+				Edits:  []engine.Edit{{Kind: engine.EditTrim, Slot: 0, Len: int32(large)}},
+				Passes: []engine.Pass{{Kind: engine.PassDecode, Rows: []engine.Row{{Pos: int32(large), Tokens: make([]engine.Token, 1), Sample: true, Draft: int32(draft)}}}},
+			})
+		}
+	}
 	drop := len(c.plans)
 	// 1, 2, 4, … and what rounds up to them; then the rest; then all again, since
 	// the least of two is nearer the truth on a noisy machine.
@@ -121,7 +134,11 @@ func (c *Calibration) Observe(out engine.Output) {
 	for i := range pass.Rows {
 		m.tokens += len(pass.Rows[i].Tokens)
 	}
-	switch {
+	switch draft := float64(pass.Rows[0].Draft); {
+	case draft > 0 && c.reading.nanos == 0:
+		c.reading = measurement{tokens: int(pass.Rows[0].Pos), nanos: float64(out.DraftNanos)}
+	case draft > 0:
+		c.drafting = measurement{tokens: int(draft), nanos: float64(out.DraftNanos)}
 	case c.cold: // the first pass pays for memory that is touched for the first time
 		c.cold = false
 	case pass.Kind == engine.PassPrefill && m.depth > 0:
@@ -153,6 +170,10 @@ func (c *Calibration) Close() {
 		na, nb := a.nanos-attention(a), b.nanos-attention(b)
 		costs.chunkToken = max((nb-na)/float64(b.tokens-a.tokens), b.nanos/float64(b.tokens)/4)
 		costs.chunkBase = max(0, na-costs.chunkToken*float64(a.tokens))
+	}
+	if d := c.drafting; d.nanos > 0 {
+		costs.draftStep = d.nanos / float64(d.tokens)
+		costs.draftToken = max(costs.draftStep, c.reading.nanos-costs.draftStep) / float64(max(1, c.reading.tokens))
 	}
 	c.s.dirty[0] = true // a calibration that was cut short has left its prompt there
 }

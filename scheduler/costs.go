@@ -21,6 +21,8 @@ type Costs struct {
 	chunkToken float64
 	chunkDepth float64 // less than perDepth: a chunk's tokens attend to the same cells together
 	moveToken  float64 // copying one token's KV from slot to slot
+	draftStep  float64 // a token of the draft model for one row; 0: there is none, or nothing is known of it
+	draftToken float64 // its reading of one
 
 	decodeScale, chunkScale float64
 }
@@ -37,6 +39,10 @@ type shape struct {
 	rows   int
 	tokens int
 	depth  int // of a decode pass the sum over its rows, see attended; of a chunk, where it begins
+
+	drafting int // rows that the draft model guesses for
+	drafted  int // tokens, for each
+	unread   int // tokens that it reads before
 }
 
 // maskShare is what reading a cell's mask costs, in parts of attending to it.
@@ -153,6 +159,39 @@ func (c *Costs) round(rows, depth, most int) int {
 	return best
 }
 
+// drafts reports whether there is a draft model whose price is known.
+func (c *Costs) drafts() bool { return c.draftStep > 0 }
+
+// draft predicts the drafting of so many tokens for each of so many rows: the draft
+// model's kernels are the model's, so its price goes with the width as the model's does.
+func (c *Costs) draft(rows, tokens int) float64 {
+	return c.draftStep * float64(tokens) * c.width[min(rows, len(c.width)-1)] / c.width[1]
+}
+
+// draftRead predicts the draft model's reading of so many tokens.
+func (c *Costs) draftRead(tokens int) float64 { return c.draftToken * float64(tokens) }
+
+// predictDraft predicts what the draft model takes of a pass.
+func (c *Costs) predictDraft(s shape) float64 {
+	if s.drafting == 0 {
+		return 0
+	}
+	return c.draft(s.drafting, s.drafted) + c.draftRead(s.unread)
+}
+
+// observeDraft learns from what it took.
+func (c *Costs) observeDraft(s shape, nanos int64) {
+	p := c.predictDraft(s)
+	if nanos <= 0 || p <= 0 {
+		return
+	}
+	err := min(max(float64(nanos)/p, 1/outlier), outlier) - 1
+	reading := c.draftRead(s.unread) / p
+	c.draftStep *= 1 + learnScale*err*(1-reading)
+	c.draftToken *= 1 + learnScale*err*reading
+}
+
+// predict is what a pass takes without what the draft model does.
 func (c *Costs) predict(s shape) float64 {
 	if s.kind == engine.PassDecode {
 		return c.decode(s.rows, s.depth)

@@ -30,6 +30,9 @@ type axes struct {
 	stranger   bool
 	guess      float64
 	echo       int // the text repeats itself
+	draft      int // tokens that the draft model gives; 0: there is none
+	wrong      int // one in so many of them is wrong
+	draftOnly  bool
 }
 
 func (a axes) limits() engine.Limits {
@@ -43,6 +46,9 @@ func (a axes) limits() engine.Limits {
 		l.Scratch = (a.slots+3)/4*4 - a.slots
 	}
 	l.PassOutputs = max(l.Slots+l.Scratch, 16)
+	if l.Trims {
+		l.Draft = a.draft
+	}
 	return l
 }
 
@@ -54,6 +60,7 @@ func randomAxes(r *rand.Rand) axes {
 		pageTokens: 1 + r.IntN(20), pages: r.IntN(3) * r.IntN(60), follow: 1 + r.IntN(60), remote: r.IntN(2) == 0,
 		failEvery: uint64(r.IntN(3) * (3 + r.IntN(20))), cancels: r.IntN(2) == 0, stranger: r.IntN(2) == 0,
 		guess: [...]float64{0, GuessGain, 1e-9}[r.IntN(3)], echo: r.IntN(3) * (1 + r.IntN(20)),
+		draft: r.IntN(2) * (1 + r.IntN(9)), wrong: r.IntN(3) * (1 + r.IntN(10)), draftOnly: r.IntN(4) == 0,
 	}
 }
 
@@ -75,11 +82,11 @@ func metamorphic(t *testing.T, seed uint64) bool {
 	r := rand.New(rand.NewPCG(seed, 2))
 	a := randomAxes(r)
 	ok := t.Run(fmt.Sprint(seed), func(t *testing.T) {
-		w := newWorld(t, Config{Limits: a.limits(), TargetITL: a.target, Follow: a.follow, KeepSaved: a.remote, Guess: a.guess})
+		w := newWorld(t, Config{Limits: a.limits(), TargetITL: a.target, Follow: a.follow, KeepSaved: a.remote, Guess: a.guess, DraftOnly: a.draftOnly})
 		if a.remote && a.pages > 0 {
 			w.remote = map[cache.Address][]byte{}
 		}
-		w.f.EOG, w.f.EOGEvery, w.f.Echo = 7, 20, a.echo
+		w.f.EOG, w.f.EOGEvery, w.f.Echo, w.f.Wrong = 7, 20, a.echo, a.wrong
 		if a.failEvery > 0 {
 			w.f.Fail = func(step uint64, pass int) error {
 				if step%a.failEvery == a.failEvery-1 && r.IntN(2) == 0 {

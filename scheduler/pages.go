@@ -245,7 +245,7 @@ func (b *builder) fork(from, q *sequence, slot int32, n int) {
 	if b.s.cfg.Limits.Layout == engine.Split {
 		b.moved += from.computed
 	}
-	q.computed = n
+	q.computed, q.read = n, min(n, from.read)
 }
 
 // claim notes that a sequence computes the rest of its prompt's pages.

@@ -38,6 +38,11 @@ func (b *builder) addPass(kind engine.PassKind, rows []engine.Row, who []*sequen
 	sh := shape{kind: kind, rows: len(rows), depth: depth}
 	for i := range rows {
 		sh.tokens += rows[i].Width()
+		if n := int(rows[i].Draft); n > 0 {
+			sh.drafting++
+			sh.drafted = max(sh.drafted, n)
+			sh.unread += who[i].unread()
+		}
 	}
 	if kind == engine.PassDecode {
 		sh.rows = sh.tokens // in the unified layout idle tokens share a row
@@ -51,7 +56,7 @@ func (b *builder) addPass(kind engine.PassKind, rows []engine.Row, who []*sequen
 func (b *builder) expected() float64 {
 	var sum float64
 	for _, sh := range b.shapes {
-		sum += b.s.costs.predict(sh)
+		sum += b.s.costs.predict(sh) + b.s.costs.predictDraft(sh)
 	}
 	return sum
 }
@@ -142,7 +147,7 @@ func (b *builder) decodeWindow(lo, hi int32) {
 		b.decodeWindow(cut+1, hi)
 		return
 	}
-	guess := b.guessEvenly(lo, hi, s.costs.decode(width, b.depth(lo, hi)))
+	guess, drafts := b.guessEvenly(lo, hi, s.costs.decode(width, b.depth(lo, hi)))
 	if guess > 0 {
 		width = int(hi-lo) + 1
 	}
@@ -158,7 +163,7 @@ func (b *builder) decodeWindow(lo, hi int32) {
 	for i := lo; i <= hi; i++ {
 		q := s.slots[i]
 		if decodes(i) {
-			rows, who = append(rows, guessRow(q, guess)), append(who, q)
+			rows, who = append(rows, guessRow(q, depth{guess, drafts[q]})), append(who, q)
 		} else {
 			rows, who = append(rows, idleRow(i, q, 1+guess)), append(who, nil)
 		}
@@ -208,7 +213,7 @@ func (b *builder) decodeUnified() {
 	rows := make([]engine.Row, 0, n+1)
 	for _, q := range who {
 		rows = append(rows, guessRow(q, guess[q]))
-		b.guessed += guess[q]
+		b.guessed += guess[q].tokens
 	}
 	if b.guessed > 0 {
 		depth += b.guessed * depth / n

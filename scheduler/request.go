@@ -92,9 +92,11 @@ type Event struct {
 	Tokens []engine.Sampled // EventTokens; a stop token that ended the answer is not among them
 	Scores []engine.Sampled // EventTokens: prompt scores, for Prompt[1:] in order, in parts
 	Cached int              // EventAdmitted: prompt tokens that need no computing
-	Finish Finish           // EventDone
-	Err    error            // EventDone with FinishError
-	Lookup *Lookup          // EventLookup
+	// EventTokens: how many tokens were guessed to get these, and how many of them right.
+	Guessed, Accepted int
+	Finish            Finish  // EventDone
+	Err               error   // EventDone with FinishError
+	Lookup            *Lookup // EventLookup
 }
 
 var (

@@ -148,6 +148,10 @@ func newScenario(seed uint64) scenario {
 	if m.remote {
 		m.writeLag, m.writeRoom = r.IntN(2)*r.IntN(12), r.IntN(2)*(1+r.IntN(8))
 	}
+	if r := rand.New(rand.NewPCG(seed, 33)); r.IntN(2) == 0 { // the other settings of a seed stay what they are without
+		m.guess, m.echo = [...]float64{GuessGain, 1e-9}[r.IntN(2)], r.IntN(2)*(1+r.IntN(20))
+		m.draft, m.wrong, m.draftOnly = r.IntN(3)*(1+r.IntN(4)), r.IntN(3)*(1+r.IntN(6)), r.IntN(4) == 0
+	}
 	s := scenario{Seed: seed, Machine: m}
 	g := generator{Rand: r, scenario: &s, turns: 4 + r.IntN(60), crowded: crowded}
 	g.requests(requests)

@@ -28,6 +28,8 @@ type Config struct {
 	// bring so many times the tokens in the time: the same tokens, in fewer passes.
 	// 0: never; GuessGain is what pays.
 	Guess float64
+	// DraftOnly leaves guessing to the engine's draft model.
+	DraftOnly bool
 	// Follow is how many tokens a sequence must hope to be spared to wait for another
 	// that computes them: for less it would lose more than it gains. 0: 128.
 	Follow int
@@ -58,6 +60,8 @@ type Scheduler struct {
 	landed      []int32       // host pages that have been written since Saved was called
 	preemptions int
 	guesses     Guesses
+	drafts      Guesses // of these, the draft model's
+	draftRate   rate    // of the tokens that it drafted, those that were right
 
 	retired   []retired                   // slots to be published before they are dropped
 	computing map[cache.Address]*sequence // pages of prompts that are not published yet, by who computes them
@@ -72,9 +76,12 @@ func New(cfg Config) *Scheduler {
 	}
 	n := cfg.Limits.Slots + cfg.Limits.Scratch
 	return &Scheduler{
-		cfg:      cfg,
-		costs:    NewCosts(cfg.Limits),
-		odds:     newOdds(),
+		cfg:   cfg,
+		costs: NewCosts(cfg.Limits),
+		odds:  newOdds(),
+
+		draftRate: newDraftRate(),
+
 		requests: make(map[ID]*request),
 		slots:    make([]*sequence, n),
 		cells:    engine.NewCells(cfg.Limits.Layout, n),
@@ -217,7 +224,7 @@ func (s *Scheduler) vacate(q *sequence) {
 	s.slots[q.slot] = nil
 	s.dirty[q.slot] = true
 	q.slot = noSlot
-	q.computed = 0
+	q.computed, q.read = 0, 0
 }
 
 // Next plans a step. A plan whose Step is 0 is empty: there is nothing to do. One
@@ -316,7 +323,9 @@ func (s *Scheduler) Apply(out engine.Output, now Tick) ([]Event, error) {
 	if len(out.Rows) != len(pass.Rows) {
 		return nil, fmt.Errorf("scheduler: %d rows of output for a pass of %d", len(out.Rows), len(pass.Rows))
 	}
-	s.costs.observe(s.shapes[out.Pass], out.Nanos)
+	s.costs.observe(s.shapes[out.Pass], out.Nanos-out.DraftNanos)
+	s.costs.observeDraft(s.shapes[out.Pass], out.DraftNanos)
+	s.undrafted(pass)
 	if out.Pass == 0 && s.moved > 0 {
 		s.costs.observeMove(s.moved, out.EditNanos)
 	}
@@ -341,8 +350,10 @@ func (s *Scheduler) advance(events []Event, q *sequence, row *engine.Row, out *e
 	right := max(0, len(out.Sampled)-1)
 	q.computed += len(row.Tokens) + right
 	s.cells.Grow(q.slot, len(row.Tokens)+right)
-	if len(row.Guess) > 0 {
-		s.guesses.count(q.proposed, right)
+	guessed, accepted := s.drafted(q, row, out, right)
+	if len(row.Guess) > 0 && q.proposed > 0 {
+		guessed, accepted = q.proposed, right
+		s.guesses.count(guessed, accepted)
 		q.proposed = 0
 	}
 	if q.computed > q.furthest {
@@ -352,7 +363,7 @@ func (s *Scheduler) advance(events []Event, q *sequence, row *engine.Row, out *e
 		s.acquit(q)
 	}
 	s.charge(q.req.Tenant, len(row.Tokens), len(out.Sampled))
-	ev := Event{ID: q.req.ID, Choice: q.choice, Kind: EventTokens, At: now}
+	ev := Event{ID: q.req.ID, Choice: q.choice, Kind: EventTokens, At: now, Guessed: guessed, Accepted: accepted}
 	if q.scores() {
 		ev.Scores = out.Scores
 		q.scored += len(out.Scores)
@@ -424,7 +435,7 @@ func (s *Scheduler) Expected(pass int) int64 {
 	if pass < 0 || pass >= len(s.shapes) {
 		return 0
 	}
-	return int64(s.costs.predict(s.shapes[pass]))
+	return int64(s.costs.predict(s.shapes[pass]) + s.costs.predictDraft(s.shapes[pass]))
 }
 
 // Moved is how many tokens' KV the latest plan's edits copy: moves, forks, and pages
@@ -440,13 +451,14 @@ type Stats struct {
 	TokensInUse int // tokens in slots, those that slots share counted once
 	Preemptions int // sequences that lost their slot to others, ever
 	Guesses     Guesses
+	Drafts      Guesses // of Guesses, the draft model's
 
 	Pages cache.Stats // of the host pages; zero without
 }
 
 // Stats counts.
 func (s *Scheduler) Stats() Stats {
-	st := Stats{Waiting: len(s.waiting), Queued: s.queued, Preemptions: s.preemptions, TokensInUse: s.cells.Used(), Guesses: s.guesses}
+	st := Stats{Waiting: len(s.waiting), Queued: s.queued, Preemptions: s.preemptions, TokensInUse: s.cells.Used(), Guesses: s.guesses, Drafts: s.drafts}
 	if s.cfg.Pages != nil {
 		st.Pages = s.cfg.Pages.Stats()
 	}

@@ -34,7 +34,10 @@ type sequence struct {
 
 	match    match // where its end stood before, as far as it has been looked for
 	guessed  rate  // of the tokens drawn, those that its match had said
-	proposed int   // tokens that the flight verifies for it
+	proposed int   // tokens of its match that the flight verifies
+
+	drafts rate // of the tokens drafted for it, those that were right
+	read   int  // tokens that the draft model has read, as far as is known
 
 	chain    []cache.Address // of its pages: the prompt's, then as far as needed
 	fetching bool            // somebody looks elsewhere for pages of it

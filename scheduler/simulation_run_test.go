@@ -56,7 +56,7 @@ func newSimulation(s scenario) *simulation {
 	m := &s.Machine
 	sim := &simulation{scenario: s, lives: map[ID]*life{}, asked: map[ID]Request{}, seen: map[string]int{},
 		clock: rand.New(rand.NewPCG(s.Seed, 32))}
-	w := newWorld(recorder{}, Config{Limits: m.limits(), TargetITL: m.target, Queue: m.queue, Follow: m.follow, KeepSaved: m.remote})
+	w := newWorld(recorder{}, Config{Limits: m.limits(), TargetITL: m.target, Queue: m.queue, Follow: m.follow, KeepSaved: m.remote, Guess: m.guess, DraftOnly: m.draftOnly})
 	if !m.calibrated {
 		w.s.costs = NewCosts(w.s.cfg.Limits)
 	}
@@ -64,7 +64,7 @@ func newSimulation(s scenario) *simulation {
 		w.remote, w.spoiled = map[cache.Address][]byte{}, map[cache.Address]bool{}
 	}
 	w.writeLag, w.writeRoom = m.writeLag, m.writeRoom
-	w.f.EOG, w.f.EOGEvery = 7, m.eogEvery
+	w.f.EOG, w.f.EOGEvery, w.f.Echo, w.f.Wrong = 7, m.eogEvery, m.echo, m.wrong
 	w.f.Fail, w.f.FailEdit = sim.failPass, sim.failEdit
 	w.onPlan = sim.plan
 	w.onOutput = sim.output

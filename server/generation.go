@@ -58,6 +58,7 @@ func newGeneration(j *job, stream Stream, rec *Record, gone func() bool) *genera
 		choices: make([]choice, n*len(j.prompts)), admit: make([]bool, len(j.prompts))}
 	g.left = len(g.choices)
 	g.answer.Finish = make([]string, len(g.choices))
+	g.usage.Guesses = j.params.Guesses
 	for i, p := range j.prompts {
 		g.usage.Prompt += len(p.tokens)
 		for k := range n {
@@ -111,6 +112,8 @@ func (g *generation) apply(events []scheduler.Event) {
 			g.answer.Lookups = append(g.answer.Lookups, Lookup{Tier: "remote", Began: g.model.Loop.Time(e.Lookup.Began),
 				Ended: g.model.Loop.Time(e.At), Asked: e.Lookup.Asked, Found: e.Lookup.Found})
 		case scheduler.EventTokens:
+			g.usage.Guessed += e.Guessed
+			g.usage.Accepted += e.Accepted
 			g.score(e)
 			g.tokens(c, e)
 		case scheduler.EventDone:

@@ -78,7 +78,7 @@ func DefaultLimits(layout engine.Layout) engine.Limits {
 func NewFake(l engine.Limits) *Fake {
 	l.PageBytes = 8 + 4*l.PageTokens
 	return &Fake{limits: l, ledger: engine.NewLedger(l), kv: make([][]engine.Token, l.Slots+l.Scratch),
-		read: make([]int32, l.Slots+l.Scratch), Memory: make([]byte, l.Pages*l.PageBytes)}
+		read: make([]int32, l.Slots+l.Scratch), DraftCost: 1e6, Memory: make([]byte, l.Pages*l.PageBytes)}
 }
 
 // Limits implements engine.Engine.

@@ -96,7 +96,7 @@ func newLoop(eng engine.Engine, opt Options, c common) (*Loop, error) {
 	}
 	l.fetchCtx, l.stopFetches = context.WithCancel(context.Background())
 	l.sched = scheduler.New(scheduler.Config{
-		Limits: l.limits, TargetITL: int64(opt.TargetITL), Guess: opt.Guess, Queue: int(c.places.capacity),
+		Limits: l.limits, TargetITL: int64(opt.TargetITL), Guess: opt.Guess, DraftOnly: opt.DraftOnly, Queue: int(c.places.capacity),
 		Pages: c.account.join(l), KeepSaved: opt.Pages.Remote != nil || opt.Pages.Journal != nil,
 	})
 	if err := l.calibrate(); err != nil {

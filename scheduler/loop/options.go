@@ -23,7 +23,8 @@ func (e *BusyError) Is(target error) bool { return target == scheduler.ErrQueueF
 
 // Options of a Loop; zero values are defaults.
 type Options struct {
-	Guess     float64       // guess repeating text ahead: see scheduler.Config
+	Guess     float64       // guess the tokens to come: see scheduler.Config
+	DraftOnly bool          // leave that to the engine's draft model
 	TargetITL time.Duration // time that a step may take while requests decode; 600 ms
 	Queue     int           // requests that may wait, for a Group's loops together; 64
 	QueueWait time.Duration // how long a request waits at most for its slot; 0: no bound

@@ -22,7 +22,8 @@ type Stats struct {
 	Unread           int    // tokens in mailboxes
 	Costs            *Costs // of a Group, its first engine's
 	Guesses          scheduler.Guesses
-	Pages            cache.Stats // of the host pages; zero without
+	Drafts           scheduler.Guesses // of Guesses, the draft model's
+	Pages            cache.Stats       // of the host pages; zero without
 }
 
 // Costs are what the scheduler has learnt that passes take, in nanoseconds.
@@ -59,6 +60,7 @@ func (s *Stats) add(o *Stats) {
 	s.Failures += o.Failures
 	s.Unread += o.Unread
 	s.Guesses.Add(&o.Guesses)
+	s.Drafts.Add(&o.Drafts)
 	if s.Costs == nil {
 		s.Costs = o.Costs
 	}
@@ -84,7 +86,7 @@ func (l *Loop) publish() {
 	l.stats.Store(&Stats{
 		Running: st.Running, Decoding: st.Decoding, Waiting: st.Waiting + len(l.submit), Slots: l.limits.Slots, Ready: ready,
 		TokensInUse: st.TokensInUse, PoolTokens: l.limits.PoolTokens, Requests: l.requests, Preemptions: st.Preemptions, Failures: l.failed, Unread: unread, Costs: l.costs,
-		Guesses: st.Guesses, Pages: st.Pages,
+		Guesses: st.Guesses, Drafts: st.Drafts, Pages: st.Pages,
 	})
 }
 

@@ -77,6 +77,8 @@ func (s *Stream) put(e scheduler.Event) {
 				if last.Kind == scheduler.EventTokens {
 					last.Tokens = append(last.Tokens, e.Tokens...)
 					last.Scores = append(last.Scores, e.Scores...)
+					last.Guessed += e.Guessed
+					last.Accepted += e.Accepted
 					merged = true
 				}
 				break

@@ -27,6 +27,10 @@ type Head struct {
 // Usage is what a request took, in tokens.
 type Usage struct {
 	Prompt, Completion, Cached int
+	// Guessed tokens were verified to get the completion, of which Accepted were right;
+	// Guesses says whether they are told.
+	Guesses           bool
+	Guessed, Accepted int
 }
 
 // Choice is one whole answer.
@@ -98,5 +102,13 @@ func appendUsage(dst []byte, u Usage) []byte {
 	dst = appendInt(dst, u.Prompt+u.Completion)
 	dst = append(dst, `,"prompt_tokens_details":{"cached_tokens":`...)
 	dst = appendInt(dst, u.Cached)
-	return append(dst, `}}`...)
+	dst = append(dst, '}')
+	if u.Guesses {
+		dst = append(dst, `,"completion_tokens_details":{"accepted_prediction_tokens":`...)
+		dst = appendInt(dst, u.Accepted)
+		dst = append(dst, `,"rejected_prediction_tokens":`...)
+		dst = appendInt(dst, u.Guessed-u.Accepted)
+		dst = append(dst, '}')
+	}
+	return append(dst, '}')
 }

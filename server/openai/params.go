@@ -29,6 +29,7 @@ type Params struct {
 	Stream       bool
 	IncludeUsage bool
 	IgnoreEOS    bool
+	Guesses      bool // tell in usage what was guessed ahead
 	Priority     int
 	User         string
 }
@@ -97,6 +98,7 @@ func (f fields) params(lim Limits) Params {
 		p.IncludeUsage, _ = so.boolean("include_usage")
 	}
 	p.IgnoreEOS, _ = f.boolean("ignore_eos")
+	p.Guesses, _ = f.boolean("include_speculation")
 	if v, ok := f.integer("priority", -maxPriority, maxPriority); ok {
 		p.Priority = int(v)
 	}

@@ -27,7 +27,7 @@ type gauges struct {
 	pages, evicted                         *prometheus.Desc
 	up, answers, requests                  *prometheus.Desc // by engine
 
-	drafts, drafted, accepted, acceptedAt *prometheus.Desc
+	drafts, drafted, accepted, acceptedAt, byDraft *prometheus.Desc
 }
 
 func newGauges(alias string, g Group) *gauges {
@@ -47,6 +47,7 @@ func newGauges(alias string, g Group) *gauges {
 		drafts:     desc(vllm+"spec_decode_num_drafts_total", "Guesses of the tokens to come that were verified."),
 		drafted:    desc(vllm+"spec_decode_num_draft_tokens_total", "Tokens that were guessed."),
 		accepted:   desc(vllm+"spec_decode_num_accepted_tokens_total", "Guessed tokens that were right."),
+		byDraft:    desc(own+"draft_tokens_total", "Tokens that the draft model guessed, by whether they were right; the other guesses continue a repetition.", "right"),
 		acceptedAt: desc(vllm+"spec_decode_num_accepted_tokens_per_pos_total", "Guessed tokens that were right, by their place in the guess.", "position"),
 		unread:     desc(own+"mailbox_tokens", "Tokens that have been generated and not yet read by their request's handler."),
 		decodeCost: desc(own+"cost_decode_seconds", "Learnt cost of a decode pass by its rows, at depth 0, on the first engine.", "rows"),
@@ -59,7 +60,7 @@ func newGauges(alias string, g Group) *gauges {
 
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{g.running, g.waiting, g.kv, g.cache, g.preempted, g.slots, g.unread, g.decodeCost, g.promptCost, g.pages, g.evicted, g.up, g.answers, g.requests,
-		g.drafts, g.drafted, g.accepted, g.acceptedAt} {
+		g.drafts, g.drafted, g.accepted, g.acceptedAt, g.byDraft} {
 		ch <- d
 	}
 }
@@ -88,6 +89,8 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 	counter(g.drafts, st.Guesses.Drafts)
 	counter(g.drafted, st.Guesses.Tokens)
 	counter(g.accepted, st.Guesses.Accepted)
+	counter(g.byDraft, st.Drafts.Accepted, "true")
+	counter(g.byDraft, st.Drafts.Tokens-st.Drafts.Accepted, "false")
 	for i, n := range st.Guesses.ByPosition {
 		counter(g.acceptedAt, n, strconv.Itoa(i))
 	}
