@@ -171,9 +171,12 @@ func (c *Calibration) Close() {
 		costs.chunkToken = max((nb-na)/float64(b.tokens-a.tokens), b.nanos/float64(b.tokens)/4)
 		costs.chunkBase = max(0, na-costs.chunkToken*float64(a.tokens))
 	}
-	if d := c.drafting; d.nanos > 0 {
+	switch d := c.drafting; {
+	case d.nanos > 0:
 		costs.draftStep = d.nanos / float64(d.tokens)
 		costs.draftToken = max(costs.draftStep, c.reading.nanos-costs.draftStep) / float64(max(1, c.reading.tokens))
+	case costs.drafts(): // there was no time for it
+		costs.draftStep, costs.draftToken = draftShare*costs.width[1], draftShare*costs.chunkToken
 	}
 	c.s.dirty[0] = true // a calibration that was cut short has left its prompt there
 }

@@ -21,7 +21,7 @@ type Costs struct {
 	chunkToken float64
 	chunkDepth float64 // less than perDepth: a chunk's tokens attend to the same cells together
 	moveToken  float64 // copying one token's KV from slot to slot
-	draftStep  float64 // a token of the draft model for one row; 0: there is none, or nothing is known of it
+	draftStep  float64 // a token of the draft model for one row; 0: there is none
 	draftToken float64 // its reading of one
 
 	decodeScale, chunkScale float64
@@ -80,6 +80,9 @@ func NewCosts(l engine.Limits) *Costs {
 	}
 	for w := range c.width {
 		c.width[w] = 4e6 + 1e6*float64(w)
+	}
+	if l.Draft > 0 {
+		c.draftStep, c.draftToken = draftShare*c.width[1], draftShare*c.chunkToken
 	}
 	return c
 }
@@ -159,7 +162,10 @@ func (c *Costs) round(rows, depth, most int) int {
 	return best
 }
 
-// drafts reports whether there is a draft model whose price is known.
+// draftShare is what a draft model costs of the model before its own price is known.
+const draftShare = 0.3
+
+// drafts reports whether there is a draft model.
 func (c *Costs) drafts() bool { return c.draftStep > 0 }
 
 // draft predicts the drafting of so many tokens for each of so many rows: the draft

@@ -17,7 +17,9 @@
 //	admit.go   slots for those who fit; siblings fork from a computed prompt
 //	slots.go   split layout: moves and idle rows instead of holes
 //	passes.go  the decode pass, then as many prompt chunks as the latency target leaves time for
-//	guess.go   how many of the tokens to come a decode row guesses and has verified
+//	guess.go   what may follow, where text repeats itself, and how likely that is
+//	draft.go   how likely the engine's draft model is right
+//	depth.go   whose guess a decode row takes to have verified, and how long a one
 //	costs.go   what passes cost on this machine, calibrated and then learnt
 //
 // When the engine fails, suspects.go finds the request that makes it fail, if one does.

@@ -43,6 +43,7 @@ func (s *simulation) end() {
 // left.
 func (s *simulation) capacity() {
 	w, l := s.w, s.w.s.cfg.Limits
+	w.s.cfg.Guess = 0 // a token a step, so that none is at its end before all have begun
 	const first ID = 1 << 20
 	added := 0
 	waits := func() bool { return w.s.Stats().Waiting > 0 }

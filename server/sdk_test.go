@@ -191,3 +191,31 @@ func TestSDKStreamFails(t *testing.T) {
 		t.Errorf("the error is %v", err)
 	}
 }
+
+// What was guessed for a request stands in its usage if it asks, where OpenAI's SDK has a
+// place for it.
+func TestSDKSpeculation(t *testing.T) {
+	for _, asked := range []bool{true, false} {
+		ts := start(t, newFake(func(s *fakeStream) {
+			s.admit(0)
+			for _, n := range [][2]int{{5, 3}, {0, 0}, {4, 4}} {
+				e := s.tokens(0, "Llama")
+				e.Guessed, e.Accepted = n[0], n[1]
+				s.put(e)
+			}
+			s.done(0, scheduler.FinishStop)
+		}), func(o *Options) { o.Keys = []Key{{"ann", "sk-1"}} })
+		var opts []option.RequestOption
+		if asked {
+			opts = append(opts, option.WithJSONSet("include_speculation", true))
+		}
+		got, err := client(ts).Chat.Completions.New(context.Background(), ask(), opts...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := got.Usage.CompletionTokensDetails
+		if d.JSON.AcceptedPredictionTokens.Valid() != asked || asked && (d.AcceptedPredictionTokens != 7 || d.RejectedPredictionTokens != 2) {
+			t.Errorf("asked %v: %s", asked, got.Usage.RawJSON())
+		}
+	}
+}

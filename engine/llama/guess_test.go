@@ -46,67 +46,77 @@ func TestSameWithGuesses(t *testing.T) {
 	delta := measureDelta(whole, cut, texts, tokens, temperature)
 	t.Logf("ε = %.3f logits, δ = %.4f of probability", epsilon, delta)
 
-	for _, layout := range []engine.Layout{engine.Split, engine.Unified} {
-		for _, slots := range []int{1, 8} {
-			if !show && (layout == engine.Split) != (slots == 1) {
-				continue
+	for _, c := range []struct {
+		layout engine.Layout
+		slots  int
+		draft  string
+	}{
+		{engine.Split, 1, ""}, {engine.Unified, 8, ""},
+		// The model drafts for itself: it is right, but where rounding decides.
+		{engine.Split, 8, model}, {engine.Unified, 1, model},
+	} {
+		for _, heat := range []float32{0, temperature} {
+			how := "repetitions"
+			if c.draft != "" {
+				how = "drafts"
 			}
-			for _, heat := range []float32{0, temperature} {
-				t.Run(fmt.Sprintf("%s/%d slots/temperature %g", layout, slots, heat), func(t *testing.T) {
-					var answers [2][][]engine.Token // without guesses, with
-					var guesses scheduler.Guesses
-					for on := range answers {
-						e, err := Open(Options{Lib: lib, Model: model, Layout: layout, Slots: slots, SlotTokens: 1024, Threads: 2})
-						if err != nil {
-							t.Fatal(err)
-						}
-						// Every guess is verified, whether it pays here or not.
-						l, err := loop.New(e, loop.Options{Guess: []float64{0, 1e-9}[on], Queue: prompts})
-						if err != nil {
-							e.Close()
-							t.Fatal(err)
-						}
-						var streams []*loop.Stream
-						for i, p := range texts {
-							s, err := l.Submit(scheduler.Request{Prompt: p, MaxTokens: tokens, Sampling: engine.Sampling{Temperature: heat, Seed: uint64(i)}}, 0)
-							if err != nil {
-								t.Fatal(err)
-							}
-							streams = append(streams, s)
-						}
-						for _, s := range streams {
-							answers[on] = append(answers[on], collect(t, s))
-						}
-						guesses = l.Stats().Guesses
-						l.Close()
+			t.Run(fmt.Sprintf("%s/%s/%d slots/temperature %g", how, c.layout, c.slots, heat), func(t *testing.T) {
+				var answers [2][][]engine.Token // without guesses, with
+				var guesses scheduler.Guesses
+				for on := range answers {
+					e, err := Open(Options{Lib: lib, Model: model, Layout: c.layout, Slots: c.slots, SlotTokens: 1024, Threads: 2, Draft: c.draft})
+					if err != nil {
+						t.Fatal(err)
 					}
-					same, worst := 0, 0.0
+					// Every guess is verified, whether it pays here or not.
+					l, err := loop.New(e, loop.Options{Guess: []float64{0, 1e-9}[on], DraftOnly: c.draft != "", Queue: prompts})
+					if err != nil {
+						e.Close()
+						t.Fatal(err)
+					}
+					var streams []*loop.Stream
 					for i, p := range texts {
-						with := answers[1][i]
-						if slices.Equal(answers[0][i], with) {
-							same++
+						s, err := l.Submit(scheduler.Request{Prompt: p, MaxTokens: tokens, Sampling: engine.Sampling{Temperature: heat, Seed: uint64(i)}}, 0)
+						if err != nil {
+							t.Fatal(err)
 						}
-						if len(with) != tokens {
-							t.Errorf("prompt %d: %d tokens of %d", i, len(with), tokens)
-						}
-						gaps, most := whole.force(p, with), epsilon
-						if heat > 0 {
-							gaps, most = whole.forceDraws(p, with, heat, uint64(i)), delta
-						}
-						for k, gap := range gaps {
-							worst = max(worst, gap)
-							if gap > most {
-								t.Errorf("prompt %d: token %d is %.4f off, at most %.4f", i, k, gap, most)
-							}
+						streams = append(streams, s)
+					}
+					for _, s := range streams {
+						answers[on] = append(answers[on], collect(t, s))
+					}
+					guesses = l.Stats().Guesses
+					l.Close()
+				}
+				same, worst := 0, 0.0
+				for i, p := range texts {
+					with := answers[1][i]
+					if slices.Equal(answers[0][i], with) {
+						same++
+					}
+					if len(with) != tokens {
+						t.Errorf("prompt %d: %d tokens of %d", i, len(with), tokens)
+					}
+					gaps, most := whole.force(p, with), epsilon
+					if heat > 0 {
+						gaps, most = whole.forceDraws(p, with, heat, uint64(i)), delta
+					}
+					for k, gap := range gaps {
+						worst = max(worst, gap)
+						if gap > most {
+							t.Errorf("prompt %d: token %d is %.4f off, at most %.4f", i, k, gap, most)
 						}
 					}
-					if guesses.Tokens == 0 || heat == 0 && guesses.Accepted == 0 {
-						t.Errorf("too few guesses to show anything: %+v", guesses)
-					}
-					t.Logf("%d of %d answers identical with and without guesses; worst token %.4f off; %d of %d guessed tokens were right, in %d guesses",
-						same, prompts, worst, guesses.Accepted, guesses.Tokens, guesses.Drafts)
-				})
-			}
+				}
+				if c.draft != "" && guesses.Accepted < guesses.Tokens*4/5 {
+					t.Errorf("the model has %d of %d tokens right that it drafts for itself", guesses.Accepted, guesses.Tokens)
+				}
+				if guesses.Tokens == 0 || heat == 0 && guesses.Accepted == 0 {
+					t.Errorf("too few guesses to show anything: %+v", guesses)
+				}
+				t.Logf("%d of %d answers identical with and without guesses; worst token %.4f off; %d of %d guessed tokens were right, in %d guesses",
+					same, prompts, worst, guesses.Accepted, guesses.Tokens, guesses.Drafts)
+			})
 		}
 	}
 	// A draw of another key is seen.

@@ -32,7 +32,7 @@ func TestChatEverything(t *testing.T) {
 		{"role":"user","content":"\ud83e\udd99 \ud800"}],
 		"temperature":0.5,"top_p":0.9,"top_k":40,"min_p":0.05,"typical_p":0.95,"presence_penalty":-2,"frequency_penalty":2,
 		"repetition_penalty":1.1,"logit_bias":{"7":-100,"3":2.5},"seed":-1,"n":2.0,"stop":["x","yz"],"max_tokens":5,"max_completion_tokens":7e0,
-		"logprobs":true,"top_logprobs":3,"stream":true,"stream_options":{"include_usage":true},"ignore_eos":true,"priority":-3,"user":"u"} `), DefaultLimits())
+		"logprobs":true,"top_logprobs":3,"stream":true,"stream_options":{"include_usage":true},"ignore_eos":true,"include_speculation":true,"priority":-3,"user":"u"} `), DefaultLimits())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func TestChatEverything(t *testing.T) {
 		Sampling: engine.Sampling{Temperature: 0.5, TopP: 0.9, TopK: 40, MinP: 0.05, TypicalP: 0.95, Presence: -2, Frequency: 2,
 			Repetition: 1.1, Bias: []engine.Bias{{Token: 3, Add: 2.5}, {Token: 7, Add: -100}}},
 		Seed: &seed, N: 2, Stop: []string{"x", "yz"}, MaxTokens: 7, LogProbs: true, TopLogProbs: 3,
-		Stream: true, IncludeUsage: true, IgnoreEOS: true, Priority: -3, User: "u"}}
+		Stream: true, IncludeUsage: true, IgnoreEOS: true, Guesses: true, Priority: -3, User: "u"}}
 	if !reflect.DeepEqual(r, want) {
 		t.Errorf("got  %+v\nwant %+v", r, want)
 	}

@@ -84,6 +84,9 @@ func TestChunks(t *testing.T) {
 			pre + `{"index":0,"delta":{"content":"a"},"logprobs":null,"finish_reason":"stop"}],"usage":null}` + "\n\n"},
 		{"usage", string(withUsage.AppendUsage(nil, usage)),
 			pre + `],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5,"prompt_tokens_details":{"cached_tokens":1}}}` + "\n\n"},
+		{"usage with guesses", string(withUsage.AppendUsage(nil, Usage{Prompt: 3, Completion: 9, Guesses: true, Guessed: 8, Accepted: 6})),
+			pre + `],"usage":{"prompt_tokens":3,"completion_tokens":9,"total_tokens":12,"prompt_tokens_details":{"cached_tokens":0},` +
+				`"completion_tokens_details":{"accepted_prediction_tokens":6,"rejected_prediction_tokens":2}}}` + "\n\n"},
 		{"logprobs", string(lp.AppendDelta(nil, 0, []byte("🦙"), []Scored{scored(1, -1, engine.TopProb{Token: 0, LogProb: -0.5}, engine.TopProb{Token: 1, LogProb: -1}), scored(2, 0)}, "")),
 			`data: {"id":"c1","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{"content":"🦙"},"logprobs":{"content":[` +
 				`{"token":"\ufffd\ufffd","logprob":-1,"bytes":[240,159],"top_logprobs":[{"token":"a","logprob":-0.5,"bytes":[97]}]},` +
