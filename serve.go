@@ -39,6 +39,11 @@ func serve(ctx context.Context, c configs.Config, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if draft := c.Spec.Draft(); draft != "" {
+		if err := models.CheckGGUF(draft); err != nil {
+			return fmt.Errorf("%w (--draft-model)", err)
+		}
+	}
 	if t, ok := models.Tuned(path); ok {
 		log.Info("the default model is served as a type that this machine computes faster; --model \"$(llamero models path --fetched)\" serves it as it was fetched",
 			"type", models.TunedType(), "fetched", t.SourceType, "prefill", fmt.Sprintf("×%.2f", t.Prefill), "decode", fmt.Sprintf("×%.2f", t.Decode),

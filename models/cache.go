@@ -46,7 +46,10 @@ func (e *MissingError) Is(target error) bool { return target == fs.ErrNotExist }
 // all else is a path. See CheckGGUF for what is checked.
 func Resolve(name string) (string, error) {
 	if name != "" && name != Default {
-		return name, CheckGGUF(name)
+		if err := CheckGGUF(name); err != nil {
+			return "", fmt.Errorf("%w (--model names a GGUF file or %q)", err, Default)
+		}
+		return name, nil
 	}
 	if t := lock.Model.Tuned; t != nil {
 		dir, err := CacheDir()

@@ -64,7 +64,7 @@ func ReadHeader(path string) (header []byte, size int64, err error) {
 func openGGUF(path string) (_ *os.File, header int64, err error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, 0, fmt.Errorf("the model file %s is not there: --model names a GGUF file or %q", path, Default)
+		return nil, 0, fmt.Errorf("the model file %s is not there", path)
 	}
 	if err != nil {
 		return nil, 0, fmt.Errorf("open the model file: %w", err)
@@ -79,7 +79,7 @@ func openGGUF(path string) (_ *os.File, header int64, err error) {
 		return nil, 0, fmt.Errorf("open the model file: %w", err)
 	}
 	if !st.Mode().IsRegular() {
-		return nil, 0, fmt.Errorf("the model %s is not a file: --model names a GGUF file", path)
+		return nil, 0, fmt.Errorf("the model %s is not a file", path)
 	}
 	if header, err = checkGGUF(f, st.Size()); err != nil {
 		return nil, 0, fmt.Errorf("the model file %s cannot be used: %w", path, err)

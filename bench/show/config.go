@@ -15,6 +15,9 @@ type config struct {
 	llamero string
 	peer    string
 	redis   string // redis-server's binary
+	draft   string // a draft model's GGUF file
+	prompts string // JSONL file of prompts by domain
+	each    int    // prompts of each domain
 
 	seed    uint64
 	rounds  int
@@ -29,6 +32,7 @@ var defaults = map[string]config{
 	"show5": {rounds: 5, words: 700, tokens: 1200, clients: 200, Serving: bench.Serving{Queue: 256}},
 	"show6": {rounds: 1, words: 60, tokens: 16, clients: 500, Serving: bench.Serving{Queue: 64}},
 	"show7": {rounds: 5, words: 700, tokens: 16, clients: 1},
+	"show8": {rounds: 2, words: 60, tokens: 96, clients: 1},
 }
 
 func parse(c command, args []string) (*config, error) {
@@ -38,6 +42,9 @@ func parse(c command, args []string) (*config, error) {
 	fs.StringVar(&cfg.llamero, "llamero", "bin/llamero", "Llamero's `binary`; empty: the peer alone")
 	fs.StringVar(&cfg.peer, "peer", "", "llama-server's `binary`; empty: Llamero alone")
 	fs.StringVar(&cfg.redis, "redis-server", "redis-server", "`binary` of the Redis that show7 starts")
+	fs.StringVar(&cfg.draft, "draft", "", "draft model's GGUF `file`, for show8")
+	fs.StringVar(&cfg.prompts, "prompts", "", "JSONL `file` with a domain and messages a line, for show8; models/distill's generate writes one")
+	fs.IntVar(&cfg.each, "each", 4, "prompts of each domain, for show8")
 	fs.StringVar(&cfg.Model, "model", "", "GGUF `file` that both serve (required)")
 	fs.StringVar(&cfg.Lib, "lib", "", "`folder` of Llamero's llama.cpp libraries; empty: its own default")
 	fs.StringVar(&cfg.Layout, "layout", "auto", "Llamero's KV `layout`: auto, split or unified")
@@ -72,7 +79,7 @@ func (c *config) validate() error {
 		require(value >= low && value <= high, "--%s: %d is not in %d…%d", name, value, low, high)
 	}
 	require(c.llamero != "" || c.peer != "", "--llamero or --peer: one is needed")
-	for name, file := range map[string]string{"llamero": c.llamero, "peer": c.peer, "model": c.Model, "lib": c.Lib} {
+	for name, file := range map[string]string{"llamero": c.llamero, "peer": c.peer, "model": c.Model, "lib": c.Lib, "draft": c.draft, "prompts": c.prompts} {
 		if file != "" {
 			_, err := os.Stat(file)
 			require(err == nil, "--%s: %w", name, err)
@@ -84,6 +91,7 @@ func (c *config) validate() error {
 	between("context", c.Context, 64, 1<<20)
 	between("queue", c.Queue, 0, 1<<20)
 	between("rounds", c.rounds, 1, 100)
+	between("each", c.each, 1, 1000)
 	between("words", c.words, 1, bench.MaxWords)
 	between("tokens", c.tokens, 1, bench.MaxTokens)
 	between("clients", c.clients, 1, bench.MaxClients)

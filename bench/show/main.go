@@ -32,6 +32,7 @@ var commands = []command{
 	{"show5", "clients that vanish in every state: time until all slots are free", show5},
 	{"show6", "more requests at once than the queue holds: how fast the surplus is refused", show6},
 	{"show7", "a prompt's first token after a restart and from a second gateway, through Redis and from a folder", show7},
+	{"show8", "what a draft model gives one stream, by the kind of prompt", show8},
 }
 
 func main() {

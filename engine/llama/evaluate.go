@@ -1,7 +1,6 @@
 package llama
 
 import (
-	"errors"
 	"fmt"
 	"runtime"
 
@@ -14,11 +13,8 @@ import (
 // tokens. It is for measuring a model; serving is Engine's.
 type Evaluator struct {
 	model llama.Model
-	ctx   llama.Context
-	mem   llama.Memory
-	batch llama.Batch
+	sequences
 	limit EvaluatorOptions
-	vocab int
 	rows  [][]float32
 }
 
@@ -70,25 +66,11 @@ func (e *Evaluator) open(o EvaluatorOptions) error {
 	if threads == 0 {
 		threads = runtime.GOMAXPROCS(0)
 	}
-	p := llama.ContextDefaultParams()
+	p := contextParams(1, o.Tokens, o.Rows, threads)
 	p.NCtx = uint32(pad(o.Tokens, ctxPad))
-	p.NBatch, p.NUbatch, p.NOutputsMax = uint32(o.Tokens), uint32(o.Tokens), uint32(o.Rows)
-	p.NThreads, p.NThreadsBatch = int32(threads), int32(threads)
-	p.FlashAttentionType = llama.FlashAttentionTypeEnabled // as the engine has it
-	p.NoPerf = 1
-	logs.takeError()
-	var err error
-	if e.ctx, err = llama.InitFromModel(e.model, p); err != nil {
-		if why := logs.takeError(); why != "" {
-			err = errors.New(why)
-		}
+	if err := e.init(e.model, p); err != nil {
 		return fmt.Errorf("evaluate: no context of %d tokens: %w", o.Tokens, err)
 	}
-	if e.mem, err = llama.GetMemory(e.ctx); err != nil || e.mem == 0 {
-		return errors.New("evaluate: the model has no KV memory")
-	}
-	e.vocab = int(llama.VocabNTokens(llama.ModelGetVocab(e.model)))
-	e.batch = llama.BatchInit(int32(o.Tokens), 0, 1)
 	return nil
 }
 
@@ -109,21 +91,19 @@ func (e *Evaluator) Logits(tokens []engine.Token, first int) ([][]float32, error
 		if t < 0 || int(t) >= e.vocab {
 			return nil, fmt.Errorf("evaluate: token %d is not one of the model's %d", t, e.vocab)
 		}
-		if err := e.batch.Add(llama.Token(t), llama.Pos(i), []llama.SeqId{0}, i >= first); err != nil {
+		if err := e.add(0, i, t, i >= first); err != nil {
 			return nil, fmt.Errorf("evaluate: %w", err)
 		}
 	}
 	logs.takeError()
-	code, err := llama.Decode(e.ctx, e.batch)
-	if err != nil || code != 0 {
+	if code, err := e.decode(); err != nil || code != 0 {
 		return nil, fmt.Errorf("evaluate: decode failed with code %d: %s", code, logs.takeError())
 	}
-	llama.Synchronize(e.ctx)
 	e.rows = e.rows[:0]
 	for i := first; i < len(tokens); i++ {
-		row, err := llama.GetLogitsIth(e.ctx, int32(i), e.vocab)
-		if err != nil || row == nil {
-			return nil, fmt.Errorf("evaluate: no logits for token %d", i)
+		row, err := e.row(int32(i))
+		if err != nil {
+			return nil, fmt.Errorf("evaluate: %w", err)
 		}
 		e.rows = append(e.rows, row)
 	}
@@ -132,14 +112,7 @@ func (e *Evaluator) Logits(tokens []engine.Token, first int) ([][]float32, error
 
 // Close frees the model and its memory.
 func (e *Evaluator) Close() {
-	if e.batch.Token != nil {
-		llama.BatchFree(e.batch)
-		e.batch = llama.Batch{}
-	}
-	if e.ctx != 0 {
-		llama.Free(e.ctx)
-		e.ctx = 0
-	}
+	e.free()
 	if e.model != 0 {
 		llama.ModelFree(e.model)
 		e.model = 0

@@ -16,7 +16,8 @@ type sequences struct {
 	ctx   llama.Context
 	mem   llama.Memory
 	batch llama.Batch
-	most  int // tokens of a batch
+	seq   [1]llama.SeqId // of the token that is added
+	most  int            // tokens of a batch
 	vocab int
 
 	form      *stateForm // of a sequence's state; nil: it is not cut into pages
@@ -79,7 +80,8 @@ func (q *sequences) free() {
 
 // add puts a token of a slot into the batch.
 func (q *sequences) add(slot int32, pos int, t engine.Token, logits bool) error {
-	if err := q.batch.Add(llama.Token(t), llama.Pos(pos), []llama.SeqId{llama.SeqId(slot)}, logits); err != nil {
+	q.seq[0] = llama.SeqId(slot)
+	if err := q.batch.Add(llama.Token(t), llama.Pos(pos), q.seq[:], logits); err != nil {
 		return fmt.Errorf("engine: batch: %w", err)
 	}
 	return nil

@@ -55,6 +55,9 @@ func TestStartFaults(t *testing.T) {
 		{name: "model cut at its end", args: []string{"--model", file("end.gguf", whole[:len(whole)-100])}, want: []string{"end.gguf", "file bounds", "--model"}},
 		{name: "model with a damaged header", args: []string{"--model", file("damaged.gguf", damaged)}, want: []string{"damaged.gguf", "damaged"}},
 		{name: "model without a tensor that it needs", args: []string{"--model", file("renamed.gguf", renamed)}, want: []string{"renamed.gguf", "token_embd", "--model"}},
+		{name: "draft model missing", args: []string{"--draft-model", filepath.Join(dir, "small.gguf")}, want: []string{"small.gguf", "not there", "--draft-model"}},
+		{name: "draft model cut in its weights", args: []string{"--draft-model", file("draft.gguf", whole[:len(whole)/2])}, want: []string{"draft.gguf", "truncated", "--draft-model"}},
+		{name: "draft model not named", args: []string{"--spec", "draft"}, want: []string{"spec.mode", "--draft-model"}},
 		{name: "library folder missing", args: []string{"--lib", filepath.Join(dir, "none")}, want: []string{"none", "--lib"}},
 		{name: "library missing", args: []string{"--lib", library(t, "missing", func([]byte) []byte { return nil })}, want: []string{"libllama.so", "--lib"}},
 		{name: "library of another version", args: []string{"--lib", library(t, "older", func(b []byte) []byte {
