@@ -136,6 +136,32 @@ func TestPrefixSharesCells(t *testing.T) {
 	}
 }
 
+// A prompt that ends where a page does begins with all of its pages, but for the last
+// token; where nothing can be cut off a slot, the last page is computed again.
+func TestPromptThatEndsAPage(t *testing.T) {
+	for _, layout := range []engine.Layout{engine.Split, engine.Unified} {
+		for _, trims := range []bool{true, false} {
+			w := newPaged(t, 2, 50, layout)
+			w.s.cfg.Limits.Trims = trims
+			first, again := paged(1, prompt(1, 96), 10), paged(2, prompt(1, 96), 10)
+			w.add(first)
+			w.run()
+			before := w.computed
+			w.add(again)
+			w.run()
+			w.expect(first)
+			w.expect(again)
+			want := 95
+			if !trims {
+				want = 80
+			}
+			if w.cached[2] != want || w.computed-before != 96-want+9 {
+				t.Errorf("%v, trims %v: %d tokens cached, want %d; %d computed", layout, trims, w.cached[2], want, w.computed-before)
+			}
+		}
+	}
+}
+
 // A conversation's next turn begins where the last one ended.
 func TestNextTurnBeginsWithTheAnswer(t *testing.T) {
 	w := newPaged(t, 2, 200, engine.Split)
