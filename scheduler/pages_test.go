@@ -162,6 +162,44 @@ func TestPromptThatEndsAPage(t *testing.T) {
 	}
 }
 
+// Followers' tails that fill several passes are read in one step, and as many of them
+// in each pass: what is left of the last one is nobody's gain.
+func TestFollowersShareTheirPasses(t *testing.T) {
+	for _, c := range []struct {
+		followers int
+		want      []int // tails in each pass of the step
+	}{{7, []int{4, 3}}, {5, []int{5}}, {26, []int{5, 5, 5, 4, 4, 3}}} {
+		w := newPaged(t, 27, 200, engine.Unified)
+		w.s.cfg.TargetITL = 1e9
+		system := prompt(1, 320)
+		var all []Request
+		for i := range c.followers + 1 {
+			all = append(all, paged(ID(i+1), join(system, prompt(uint64(100+i), 24)), 10))
+			w.add(all[i])
+		}
+		var got []int
+		counted := w.onPlan
+		w.onPlan = func(p engine.Plan) {
+			counted(p)
+			if w.forks == 0 || len(got) > 0 {
+				return
+			}
+			for _, pass := range p.Passes {
+				if pass.Kind == engine.PassPrefill {
+					got = append(got, len(pass.Rows))
+				}
+			}
+		}
+		w.run()
+		for _, r := range all {
+			w.expect(r)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%d followers were read in passes of %v, want %v", c.followers, got, c.want)
+		}
+	}
+}
+
 // A conversation's next turn begins where the last one ended.
 func TestNextTurnBeginsWithTheAnswer(t *testing.T) {
 	w := newPaged(t, 2, 200, engine.Split)
