@@ -10,8 +10,9 @@ type Remote interface {
 	// Get asks for pages, which follow one another, and returns those from the first
 	// one on that are there, whole, authentic, and of the tokens asked for. It returns
 	// by the end of ctx, whatever the tier does. The error says why there may be fewer
-	// than there could be; the pages are good all the same.
-	Get(ctx context.Context, want []Wanted) ([][]byte, error)
+	// than there could be; the pages are good all the same. release, which is never nil,
+	// gives their memory back: call it once they are no longer looked at.
+	Get(ctx context.Context, want []Wanted) (pages [][]byte, release func(), err error)
 	// Put hands a page over and does not wait: one for which there is no room in the
 	// queue is dropped. release is called once the memory of kv is no longer looked
 	// at, perhaps before Put returns.

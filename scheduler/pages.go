@@ -55,12 +55,21 @@ func (s *Scheduler) pageTokens() int {
 func (s *Scheduler) paged(q *sequence) bool { return s.cfg.Pages != nil && q.req.Paged }
 
 // useful returns the pages that a sequence could begin with. Its last token is always
-// computed: logits are not kept.
+// computed, since logits are not kept: where it ends a page, that is cut off again.
 func (s *Scheduler) useful(q *sequence) []cache.Address {
 	if !s.paged(q) || q.scores() {
 		return nil
 	}
-	return q.chain[:min((len(q.tokens)-1)/s.pageTokens(), len(q.chain))]
+	n := len(q.tokens)
+	if !s.cfg.Limits.Trims {
+		n--
+	}
+	return q.chain[:min(n/s.pageTokens(), len(q.chain))]
+}
+
+// begun is how many tokens a sequence has that begins with so many pages.
+func (s *Scheduler) begun(q *sequence, pages int) int {
+	return min(pages*s.pageTokens(), len(q.tokens)-1)
 }
 
 // known counts the pages that a sequence can begin with.
@@ -103,7 +112,7 @@ func (s *Scheduler) donor(q *sequence) (from *sequence, tokens int) {
 // that the other holds, which what it spares must be worth.
 func (s *Scheduler) source(q *sequence) (from *sequence, tokens int) {
 	from, n := s.donor(q)
-	known := s.known(q) * s.pageTokens()
+	known := s.begun(q, s.known(q))
 	if from == nil || n < known {
 		return nil, 0
 	}
@@ -228,12 +237,17 @@ func (s *Scheduler) keep() {
 // are known.
 func (b *builder) restore(q *sequence, slot int32) {
 	s := b.s
-	if n := s.known(q); n > 0 {
-		tokens := q.tokens[:n*s.pageTokens()]
-		b.edit(engine.Edit{Kind: engine.EditRestore, Slot: slot, Tokens: tokens, Pages: s.cfg.Pages.Use(q.chain[:n])})
-		q.computed = len(tokens)
-		s.cells.Grow(slot, len(tokens))
-		b.moved += len(tokens)
+	n := s.known(q)
+	if n == 0 {
+		return
+	}
+	tokens := q.tokens[:n*s.pageTokens()]
+	b.edit(engine.Edit{Kind: engine.EditRestore, Slot: slot, Tokens: tokens, Pages: s.cfg.Pages.Use(q.chain[:n])})
+	s.cells.Grow(slot, len(tokens))
+	b.moved += len(tokens)
+	if q.computed = s.begun(q, n); q.computed < len(tokens) {
+		b.edit(engine.Edit{Kind: engine.EditTrim, Slot: slot, Len: int32(q.computed)})
+		s.cells.Cut(slot, q.computed)
 	}
 }
 

@@ -136,6 +136,70 @@ func TestPrefixSharesCells(t *testing.T) {
 	}
 }
 
+// A prompt that ends where a page does begins with all of its pages, but for the last
+// token; where nothing can be cut off a slot, the last page is computed again.
+func TestPromptThatEndsAPage(t *testing.T) {
+	for _, layout := range []engine.Layout{engine.Split, engine.Unified} {
+		for _, trims := range []bool{true, false} {
+			w := newPaged(t, 2, 50, layout)
+			w.s.cfg.Limits.Trims = trims
+			first, again := paged(1, prompt(1, 96), 10), paged(2, prompt(1, 96), 10)
+			w.add(first)
+			w.run()
+			before := w.computed
+			w.add(again)
+			w.run()
+			w.expect(first)
+			w.expect(again)
+			want := 95
+			if !trims {
+				want = 80
+			}
+			if w.cached[2] != want || w.computed-before != 96-want+9 {
+				t.Errorf("%v, trims %v: %d tokens cached, want %d; %d computed", layout, trims, w.cached[2], want, w.computed-before)
+			}
+		}
+	}
+}
+
+// Followers' tails that fill several passes are read in one step, and as many of them
+// in each pass: what is left of the last one is nobody's gain.
+func TestFollowersShareTheirPasses(t *testing.T) {
+	for _, c := range []struct {
+		followers int
+		want      []int // tails in each pass of the step
+	}{{7, []int{4, 3}}, {5, []int{5}}, {26, []int{5, 5, 5, 4, 4, 3}}} {
+		w := newPaged(t, 27, 200, engine.Unified)
+		w.s.cfg.TargetITL = 1e9
+		system := prompt(1, 320)
+		var all []Request
+		for i := range c.followers + 1 {
+			all = append(all, paged(ID(i+1), join(system, prompt(uint64(100+i), 24)), 10))
+			w.add(all[i])
+		}
+		var got []int
+		counted := w.onPlan
+		w.onPlan = func(p engine.Plan) {
+			counted(p)
+			if w.forks == 0 || len(got) > 0 {
+				return
+			}
+			for _, pass := range p.Passes {
+				if pass.Kind == engine.PassPrefill {
+					got = append(got, len(pass.Rows))
+				}
+			}
+		}
+		w.run()
+		for _, r := range all {
+			w.expect(r)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%d followers were read in passes of %v, want %v", c.followers, got, c.want)
+		}
+	}
+}
+
 // A conversation's next turn begins where the last one ended.
 func TestNextTurnBeginsWithTheAnswer(t *testing.T) {
 	w := newPaged(t, 2, 200, engine.Split)

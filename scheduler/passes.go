@@ -260,8 +260,9 @@ func (b *builder) prefillPasses() {
 	}
 	room := l.PoolTokens - s.cells.Used() - decoders - b.guessed
 	done := make(map[*sequence]bool)
-	for i, q := range behind {
-		if done[q] || i >= maxChunks {
+	chunks := 0
+	for _, q := range behind {
+		if done[q] || chunks == maxChunks {
 			continue
 		}
 		depth := q.computed
@@ -275,12 +276,27 @@ func (b *builder) prefillPasses() {
 			}
 			continue
 		}
+		chunks++
 		rows, who := []engine.Row{chunkRow(q, c)}, []*sequence{q}
 		done[q] = true
 		room -= c
 		rows, who = b.join(rows, who, behind, done, &room, target-b.expected(), depth)
 		b.addPass(engine.PassPrefill, rows, who, depth)
 	}
+}
+
+// evenShare is how many tokens a pass should have that reads a prompt's last c and
+// others behind it to their ends: where they need several passes, as many in each, so
+// that the first of them have their tokens sooner, and the last no later.
+func evenShare(c int, behind []*sequence, done map[*sequence]bool, most int) int {
+	tokens := c
+	for _, q := range behind {
+		if !done[q] && !q.scores() && q.gap() <= most {
+			tokens += q.gap()
+		}
+	}
+	passes := (tokens + most - 1) / most
+	return (tokens + passes - 1) / passes
 }
 
 // prompts predicts what it takes to read prompts to their ends.
@@ -377,8 +393,12 @@ func (b *builder) join(rows []engine.Row, who, behind []*sequence, done map[*seq
 		*room -= n
 	}
 	if l.Layout == engine.Unified {
+		share := l.PassTokens
+		if rows[0].Sample {
+			share = evenShare(c, behind, done, l.PassTokens)
+		}
 		for _, q := range behind {
-			if fits(q, q.gap()) {
+			if total < share && fits(q, q.gap()) {
 				add(q, q.gap())
 			}
 		}

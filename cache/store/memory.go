@@ -45,14 +45,14 @@ func NewMemory(pages int) (*Memory, error) {
 func (m *Memory) View() *Memory { return &Memory{shared: m.shared} }
 
 // Get implements cache.Remote.
-func (m *Memory) Get(ctx context.Context, want []cache.Wanted) ([][]byte, error) {
+func (m *Memory) Get(ctx context.Context, want []cache.Wanted) ([][]byte, func(), error) {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return nil, nothing, err
 	}
 	m.shared.mu.Lock()
 	defer m.shared.mu.Unlock()
 	if m.closed {
-		return nil, errMemoryClosed
+		return nil, nothing, errMemoryClosed
 	}
 	var out [][]byte
 	for _, w := range want {
@@ -62,8 +62,11 @@ func (m *Memory) Get(ctx context.Context, want []cache.Wanted) ([][]byte, error)
 		}
 		out = append(out, slices.Clone(p.kv))
 	}
-	return out, nil
+	return out, nothing, nil
 }
+
+// nothing is a release of what nobody wants back.
+func nothing() {}
 
 // Put implements cache.Remote.
 func (m *Memory) Put(a cache.Address, tokens []cache.Token, kv []byte, release func()) {

@@ -33,7 +33,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	for _, p := range pages {
 		m.Put(p.Address, p.Tokens, p.KV, nil)
 	}
-	if got, err := m.Get(t.Context(), storetest.Want(pages[2:])); err != nil || len(got) != 3 || m.Len() != 3 {
+	if got, _, err := m.Get(t.Context(), storetest.Want(pages[2:])); err != nil || len(got) != 3 || m.Len() != 3 {
 		t.Errorf("%d pages, error %v, of a memory of 3 that holds %d", len(got), err, m.Len())
 	}
 	if _, err := store.NewMemory(0); err == nil {

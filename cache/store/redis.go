@@ -92,6 +92,7 @@ type Redis struct {
 
 	breaker breaker
 	readers chan struct{} // one for each that reads
+	buffers *buffers      // for what they read
 	queue   chan put
 	// recent are pages that this process wrote or read, and until when it takes them
 	// to be in Redis still.
@@ -139,6 +140,7 @@ func NewRedis(opt RedisOptions) (*Redis, error) {
 		cancel:  cancel,
 	}
 	longest := max(r.codec.size()+1, maxReplyLine)
+	r.buffers = newBuffers(r.codec.size() + replySlack)
 	r.client = newClient(target, opt.Readers+opt.Writers+1, longest, len(opt.Key) == 0 && !opt.Insecure)
 	if len(opt.Key) == 0 && !loopback(target.Addrs) {
 		r.log.Warn("pages are shared without a key: whoever can write to this redis can make the engine read anything", "redis", r.where)
@@ -147,6 +149,7 @@ func NewRedis(opt RedisOptions) (*Redis, error) {
 		r.work.Go(r.write)
 	}
 	r.work.Go(r.greet)
+	r.work.Go(r.buffers.ready)
 	return r, nil
 }
 

@@ -110,7 +110,7 @@ func TestStrangersFindNothing(t *testing.T) {
 			t.Errorf("another %s finds %d pages", name, len(got))
 		}
 	}
-	if _, err := r.Get(t.Context(), storetest.Want(storetest.Chain(1, 1, testTokens+1, testBytes))); err == nil {
+	if _, _, err := r.Get(t.Context(), storetest.Want(storetest.Chain(1, 1, testTokens+1, testBytes))); err == nil {
 		t.Error("a page of more tokens than pages have is asked for")
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"llamero/cache/store/storetest"
 )
 
-// Pages of the default model (32 tokens, 0.75 MiB), and the largest.
-var benchSizes = []struct{ tokens, bytes int }{{32, 768 << 10}, {32, 2 << 20}}
+// Pages of the default model, and the largest.
+var benchSizes = []struct{ tokens, bytes int }{{16, 360 << 10}, {32, 2 << 20}}
 
 func BenchmarkValue(b *testing.B) {
 	for _, size := range benchSizes {
@@ -38,10 +38,10 @@ func BenchmarkValue(b *testing.B) {
 	}
 }
 
-// BenchmarkRedisGet reads a prompt of 1,024 tokens from a server on this machine, and
-// one that is not there.
+// BenchmarkRedisGet reads a prompt of 800 tokens of the default model from a server on
+// this machine, and one that is not there.
 func BenchmarkRedisGet(b *testing.B) {
-	const n, tokens, bytes = 32, 32, 768 << 10
+	const n, tokens, bytes = 50, 16, 360 << 10
 	opt := testOptions(startRedis(b).url())
 	opt.PageTokens, opt.PageBytes = tokens, bytes
 	r := open(b, opt)
@@ -50,10 +50,11 @@ func BenchmarkRedisGet(b *testing.B) {
 	get := func(b *testing.B, pages []storetest.Page) int {
 		ctx, cancel := context.WithTimeout(b.Context(), time.Second)
 		defer cancel()
-		got, err := r.Get(ctx, storetest.Want(pages))
+		got, release, err := r.Get(ctx, storetest.Want(pages))
 		if err != nil {
 			b.Fatal(err)
 		}
+		release()
 		return len(got)
 	}
 	b.Run("hit", func(b *testing.B) {

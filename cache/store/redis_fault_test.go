@@ -23,7 +23,7 @@ func inTime(t testing.TB, r *Redis, pages []storetest.Page, deadline time.Durati
 	time.AfterFunc(deadline, func() { late <- time.Since(start) - deadline })
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
 	defer cancel()
-	got, err := r.Get(ctx, storetest.Want(pages))
+	got, _, err := r.Get(ctx, storetest.Want(pages))
 	took := time.Since(start)
 	storetest.Check(t, got, pages)
 	if took > deadline {
@@ -53,7 +53,7 @@ func outage(t *testing.T, r *Redis, pages []storetest.Page) {
 	released := 0
 	start := time.Now()
 	for range 100 {
-		if got, err := r.Get(t.Context(), storetest.Want(pages)); len(got) != 0 || !errors.Is(err, ErrUnavailable) {
+		if got, _, err := r.Get(t.Context(), storetest.Want(pages)); len(got) != 0 || !errors.Is(err, ErrUnavailable) {
 			t.Fatalf("%d pages, error %v", len(got), err)
 		}
 		p := chain(77, 1)[0]
@@ -145,7 +145,7 @@ func TestCallersWhoLeave(t *testing.T) {
 	for range 4 * tripAfter {
 		ctx, leave := context.WithCancel(t.Context())
 		timer := time.AfterFunc(5*time.Millisecond, leave)
-		if got, err := r.Get(ctx, storetest.Want(pages)); len(got) != 0 || !errors.Is(err, context.Canceled) {
+		if got, _, err := r.Get(ctx, storetest.Want(pages)); len(got) != 0 || !errors.Is(err, context.Canceled) {
 			t.Errorf("%d pages, error %v", len(got), err)
 		}
 		timer.Stop()

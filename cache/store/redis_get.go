@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -13,9 +14,10 @@ import (
 )
 
 const (
-	// maxRound bounds what one pipeline asks for: when the deadline cuts one off, only
-	// that much was asked for in vain.
-	maxRound = 8 << 20
+	// maxRound bounds what one pipeline asks for: Redis makes all of a pipeline's replies
+	// before it sends the first, and when the deadline cuts one off, only that much was
+	// asked for in vain.
+	maxRound = 2 << 20
 	maxGet   = 2 * time.Second // where the caller sets no deadline, or a late one
 	// The last round ends a tenth of the time before the caller's deadline, at most
 	// this much: what has come by then can still be verified.
@@ -24,7 +26,7 @@ const (
 
 // round is what one pipeline brought.
 type round struct {
-	values   [][]byte // of the first pages asked for, up to one that is not there
+	values   [][]byte // of the first pages asked for, up to one that is not there; lent by buffers
 	complete bool     // all are
 	flaw     flaw     // what is wrong with the key behind them
 	answered bool     // Redis said something
@@ -32,35 +34,35 @@ type round struct {
 }
 
 // Get implements cache.Remote. A page that is not there, or not as it should be, is
-// no error. The memory of a page is the caller's to keep.
-func (r *Redis) Get(ctx context.Context, want []cache.Wanted) ([][]byte, error) {
+// no error.
+func (r *Redis) Get(ctx context.Context, want []cache.Wanted) ([][]byte, func(), error) {
 	if len(want) == 0 {
-		return nil, nil
+		return nil, nothing, nil
 	}
 	for i := range want {
 		if n := len(want[i].Tokens); n != r.opt.PageTokens {
-			return nil, fmt.Errorf("redis: a page of %d tokens is asked for, where pages have %d", n, r.opt.PageTokens)
+			return nil, nothing, fmt.Errorf("redis: a page of %d tokens is asked for, where pages have %d", n, r.opt.PageTokens)
 		}
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return nil, nothing, err
 	}
 	r.counts.gets.Add(1)
 	era, ok := r.breaker.enter()
 	if r.ctx.Err() != nil {
-		return nil, ErrClosed
+		return nil, nothing, ErrClosed
 	}
 	if !ok {
 		r.counts.unavailable.Add(1)
-		return nil, ErrUnavailable
+		return nil, nothing, ErrUnavailable
 	}
 	start := time.Now()
-	pages, verdict, err := r.get(ctx, want)
+	pages, values, verdict, err := r.get(ctx, want)
 	r.settle(era, verdict, err)
 	if observe := r.opt.Observer.Get; observe != nil {
 		observe(time.Since(start), len(pages), err)
 	}
-	return pages, err
+	return pages, sync.OnceFunc(func() { r.buffers.give(values) }), err
 }
 
 // verdict is what a call says of Redis's health.
@@ -74,7 +76,8 @@ const (
 
 // get waits for its turn, has the rounds fetched by a goroutine, which may hang as
 // long as the client lets it, and verifies one round while the next is on its way.
-func (r *Redis) get(ctx context.Context, want []cache.Wanted) (pages [][]byte, v verdict, err error) {
+// The pages are in values.
+func (r *Redis) get(ctx context.Context, want []cache.Wanted) (pages, values [][]byte, v verdict, err error) {
 	caller := ctx
 	ctx, cancel := context.WithTimeout(ctx, maxGet)
 	defer cancel()
@@ -82,9 +85,9 @@ func (r *Redis) get(ctx context.Context, want []cache.Wanted) (pages [][]byte, v
 	select {
 	case r.readers <- struct{}{}:
 	case <-ctx.Done():
-		return nil, neutral, fmt.Errorf("redis: waiting for others that read: %w", ctx.Err())
+		return nil, nil, neutral, fmt.Errorf("redis: waiting for others that read: %w", ctx.Err())
 	case <-r.ctx.Done():
-		return nil, neutral, ErrClosed
+		return nil, nil, neutral, ErrClosed
 	}
 	end, _ := ctx.Deadline()
 	waited, left := time.Since(start), time.Until(end)
@@ -96,7 +99,7 @@ func (r *Redis) get(ctx context.Context, want []cache.Wanted) (pages [][]byte, v
 	}) {
 		stop()
 		<-r.readers
-		return nil, neutral, ErrClosed
+		return nil, nil, neutral, ErrClosed
 	}
 
 	v = ailing
@@ -110,6 +113,7 @@ func (r *Redis) get(ctx context.Context, want []cache.Wanted) (pages [][]byte, v
 		if got.answered {
 			v = healthy
 		}
+		values = append(values, got.values...)
 		var wrong flaw
 		pages, wrong = r.verify(ctx, pages, want, got.values)
 		if wrong == sound && ctx.Err() == nil { // else not all were looked at
@@ -117,7 +121,7 @@ func (r *Redis) get(ctx context.Context, want []cache.Wanted) (pages [][]byte, v
 		}
 		if wrong != sound {
 			r.bad(want[len(pages)].Address, wrong)
-			return pages, v, nil
+			return pages, values, v, nil
 		}
 		if err = got.err; err == nil && !got.complete {
 			if err = ctx.Err(); err == nil {
@@ -136,7 +140,7 @@ func (r *Redis) get(ctx context.Context, want []cache.Wanted) (pages [][]byte, v
 	case waited > left:
 		v = neutral // Redis had less than half of the time
 	}
-	return pages, v, err
+	return pages, values, v, err
 }
 
 // verify appends the pages in values, up to one that is not good or the end of ctx.
@@ -177,6 +181,7 @@ func (r *Redis) fetch(ctx, wire context.Context, want []cache.Wanted, rounds cha
 		select {
 		case rounds <- got:
 		case <-ctx.Done():
+			r.buffers.give(got.values)
 			return
 		}
 		if !got.complete {
@@ -190,22 +195,25 @@ func (r *Redis) fetch(ctx, wire context.Context, want []cache.Wanted, rounds cha
 // has shows that it is too long, and no more of it is sent.
 func (r *Redis) round(ctx context.Context, want []cache.Wanted) round {
 	pipe := r.client.Pipeline()
-	replies := make([]*redis.StringCmd, len(want))
+	replies := make([]*redis.ZeroCopyStringCmd, len(want))
+	buffers := r.buffers.take(len(want))
 	for i, w := range want {
-		replies[i] = pipe.GetRange(ctx, r.key(w.Address), 0, int64(r.codec.size()))
+		replies[i] = redis.NewZeroCopyStringCmd(ctx, buffers[i], "getrange", r.key(w.Address), 0, r.codec.size())
+		_ = pipe.Process(ctx, replies[i])
 	}
 	_, _ = pipe.Exec(ctx) // each reply has its own error
 	var got round
+	defer func() { r.buffers.give(buffers[len(got.values):]) }()
 	for _, reply := range replies {
-		value, err := reply.Bytes()
+		n, err := reply.Result()
 		switch {
-		case err == nil && len(value) == 0: // not there
+		case err == nil && n == 0: // not there
 			got.answered = true
 			return got
-		case len(value) > 0: // with the error of those behind it, where they did not come
+		case err == nil:
 			got.answered = true
-			got.values = append(got.values, value)
-			r.counts.bytesRead.Add(uint64(len(value)))
+			got.values = append(got.values, reply.Bytes())
+			r.counts.bytesRead.Add(uint64(n))
 		case redis.HasErrorPrefix(err, "WRONGTYPE"):
 			got.answered, got.flaw = true, badType
 			return got

@@ -96,7 +96,7 @@ func TestObserver(t *testing.T) {
 	mu.Unlock()
 	storetest.Get(t, r, pages)
 	m.SetError("ERR out of order")
-	if got, err := r.Get(t.Context(), storetest.Want(pages)); err == nil || len(got) != 0 {
+	if got, _, err := r.Get(t.Context(), storetest.Want(pages)); err == nil || len(got) != 0 {
 		t.Errorf("%d pages, error %v", len(got), err)
 	}
 	other := chain(2, 1)[0]
@@ -140,7 +140,7 @@ func TestNoGoroutineStays(t *testing.T) {
 				r.Put(p.Address, p.Tokens, p.KV, nil)
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-			_, _ = r.Get(ctx, storetest.Want(pages)) // whether it succeeds is not the point
+			_, _, _ = r.Get(ctx, storetest.Want(pages)) // whether it succeeds is not the point
 			cancel()
 			if err := r.Close(); err != nil {
 				t.Error(err)
@@ -156,7 +156,7 @@ func TestCloseWhileReading(t *testing.T) {
 	r := open(t, testOptions("redis://"+s.addr))
 	done := make(chan error)
 	go func() {
-		_, err := r.Get(t.Context(), storetest.Want(chain(1, 2)))
+		_, _, err := r.Get(t.Context(), storetest.Want(chain(1, 2)))
 		done <- err
 	}()
 	storetest.Until(t, "Get is under way", func() bool { return r.Stats().Gets == 1 })

@@ -67,6 +67,8 @@ type arrival struct {
 	began scheduler.Tick
 	asked int // pages
 	pages [][]byte
+
+	release func() // their memory
 }
 
 // fetch looks for a request's pages in the remote tier, if that is worth it. It does
@@ -85,7 +87,7 @@ func (l *Loop) fetch(id scheduler.ID) {
 	l.fetches.Go(func() {
 		ctx, cancel := context.WithTimeout(l.fetchCtx, p.Wait)
 		defer cancel()
-		pages, err := p.Remote.Get(ctx, want)
+		pages, release, err := p.Remote.Get(ctx, want)
 		pages = l.whole(pages, len(want))
 		took := time.Duration(l.now() - began)
 		l.asked(took)
@@ -93,7 +95,7 @@ func (l *Loop) fetch(id scheduler.ID) {
 			l.opt.Log.Debug("remote pages", "wanted", len(want), "got", len(pages), "took", took, "error", err)
 		}
 		l.mu.Lock()
-		l.arrivals = append(l.arrivals, arrival{id, began, len(want), pages})
+		l.arrivals = append(l.arrivals, arrival{id, began, len(want), pages, release})
 		l.mu.Unlock()
 		l.poke()
 	})
@@ -130,6 +132,7 @@ func (l *Loop) wanted(id scheduler.ID) []cache.Wanted {
 func (l *Loop) settle(arrivals []arrival) {
 	for _, a := range arrivals {
 		l.store(&a)
+		a.release()
 		pt := l.limits.PageTokens
 		l.deliver([]scheduler.Event{{ID: a.id, Kind: scheduler.EventLookup, At: l.now(),
 			Lookup: &scheduler.Lookup{Began: a.began, Asked: a.asked * pt, Found: len(a.pages) * pt}}})

@@ -23,9 +23,11 @@ type shelf struct {
 	pages map[cache.Address][]byte
 	gets  int
 	held  int // pages whose memory is not released yet
+	lent  int // answers that are not released yet
 }
 
-func (s *shelf) Get(ctx context.Context, want []cache.Wanted) (out [][]byte, err error) {
+// Get lends pages, which are others' once they are released.
+func (s *shelf) Get(ctx context.Context, want []cache.Wanted) (out [][]byte, release func(), err error) {
 	s.mu.Lock()
 	s.gets++
 	for _, w := range want {
@@ -33,15 +35,26 @@ func (s *shelf) Get(ctx context.Context, want []cache.Wanted) (out [][]byte, err
 		if p == nil {
 			break
 		}
-		out = append(out, p)
+		out = append(out, slices.Clone(p))
 	}
+	s.lent++
 	s.mu.Unlock()
+	release = func() {
+		for _, kv := range out {
+			for i := range kv {
+				kv[i] = ^kv[i]
+			}
+		}
+		s.mu.Lock()
+		s.lent--
+		s.mu.Unlock()
+	}
 	if s.hangs {
 		<-ctx.Done()
-		return nil, ctx.Err()
+		return nil, release, ctx.Err()
 	}
 	time.Sleep(s.takes)
-	return out, nil
+	return out, release, nil
 }
 
 func (s *shelf) Put(a cache.Address, _ []cache.Token, kv []byte, release func()) {
@@ -147,8 +160,8 @@ func TestRemotePages(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if tier.held != 0 {
-			t.Errorf("%d pages are still held", tier.held)
+		if tier.held != 0 || tier.lent != 0 {
+			t.Errorf("%d pages are still held, %d answers lent", tier.held, tier.lent)
 		}
 		// A short prompt is not worth the question.
 		before := tier.gets

@@ -54,9 +54,9 @@ type liar struct {
 	lie func(pages [][]byte) [][]byte
 }
 
-func (l *liar) Get(ctx context.Context, want []cache.Wanted) ([][]byte, error) {
-	pages, err := l.shelf.Get(ctx, want)
-	return l.lie(pages), err
+func (l *liar) Get(ctx context.Context, want []cache.Wanted) ([][]byte, func(), error) {
+	pages, release, err := l.shelf.Get(ctx, want)
+	return l.lie(pages), release, err
 }
 
 // lied has one loop write a prompt's pages and another read them through a tier that

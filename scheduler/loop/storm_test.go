@@ -26,7 +26,7 @@ type moody struct {
 	never bool
 }
 
-func (m *moody) Get(ctx context.Context, want []cache.Wanted) ([][]byte, error) {
+func (m *moody) Get(ctx context.Context, want []cache.Wanted) ([][]byte, func(), error) {
 	takes := time.Duration(want[0].Address[0]) * time.Millisecond
 	if m.never {
 		takes = time.Hour
@@ -37,7 +37,7 @@ func (m *moody) Get(ctx context.Context, want []cache.Wanted) ([][]byte, error) 
 	case <-wait.C:
 		return m.shelf.Get(ctx, want)
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, func() {}, ctx.Err()
 	}
 }
 

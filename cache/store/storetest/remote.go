@@ -91,9 +91,13 @@ func Get(t testing.TB, tier cache.Remote, pages []Page) [][]byte {
 	Until(t, "Get without an error", func() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		var err error
-		got, err = tier.Get(ctx, Want(pages))
-		Check(t, got, pages)
+		lent, release, err := tier.Get(ctx, Want(pages))
+		Check(t, lent, pages)
+		got = nil
+		for _, kv := range lent {
+			got = append(got, bytes.Clone(kv))
+		}
+		release()
 		return err == nil
 	})
 	return got
@@ -224,12 +228,34 @@ func Remote(t *testing.T, cfg Config) {
 			Store(t, tier, pages)
 			ctx, cancel := context.WithCancel(context.Background())
 			cancel()
-			if got, err := tier.Get(ctx, Want(pages)); err == nil || len(got) != 0 {
+			if got, _, err := tier.Get(ctx, Want(pages)); err == nil || len(got) != 0 {
 				t.Errorf("%d pages, error %v, after the end of the context", len(got), err)
 			}
 			if got := Get(t, tier, pages); len(got) != 2 {
 				t.Errorf("%d pages of 2 after a context had ended", len(got))
 			}
+		}},
+		{"lent", func(t *testing.T, tier cache.Remote, _ func() cache.Remote) {
+			// Until it is released nobody else gets a page's memory.
+			one, two := chain(1, 3), chain(2, 3)
+			Store(t, tier, one)
+			Store(t, tier, two)
+			var lent [][]byte
+			var release func()
+			Until(t, "all pages at once", func() bool {
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				defer cancel()
+				lent, release, _ = tier.Get(ctx, Want(one))
+				return len(lent) == len(one)
+			})
+			for range 3 {
+				Get(t, tier, two)
+			}
+			Check(t, lent, one)
+			release()
+			release() // twice does no harm
+			Get(t, tier, one)
+			Get(t, tier, two)
 		}},
 		{"concurrent", func(t *testing.T, tier cache.Remote, another func() cache.Remote) {
 			other := another()
@@ -244,7 +270,7 @@ func Remote(t *testing.T, cfg Config) {
 					for i := range mine {
 						at.Put(mine[i].Address, mine[i].Tokens, mine[i].KV, nil)
 						ctx, cancel := context.WithTimeout(t.Context(), patience)
-						got, _ := at.Get(ctx, Want(mine)) // an error is no fault, a wrong page is
+						got, release, _ := at.Get(ctx, Want(mine)) // an error is no fault, a wrong page is
 						cancel()
 						for j := range got {
 							if !bytes.Equal(got[j], mine[j].KV) {
@@ -252,6 +278,7 @@ func Remote(t *testing.T, cfg Config) {
 								return
 							}
 						}
+						release()
 					}
 				})
 			}
@@ -276,7 +303,7 @@ func Remote(t *testing.T, cfg Config) {
 					t.Error(err)
 				}
 			}
-			if got, err := tier.Get(t.Context(), Want(pages)); err == nil || len(got) != 0 {
+			if got, _, err := tier.Get(t.Context(), Want(pages)); err == nil || len(got) != 0 {
 				t.Errorf("%d pages, error %v, of a closed tier", len(got), err)
 			}
 			released := 0
