@@ -135,7 +135,7 @@ func (b *builder) guessEvenly(lo, hi int32, plain float64) (tokens int, drafts m
 			}
 			mixed += m
 		}
-		if r := alone / pass; r > rate {
+		if r := alone / pass; r > rate && alone > n {
 			tokens, rate, drafting = k, r, false
 		}
 		if rows == 0 {

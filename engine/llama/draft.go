@@ -98,7 +98,7 @@ func (d *draft) open(l engine.Limits, threads int, typeK, typeV llama.GGMLType) 
 		return fmt.Errorf("engine: no context of %d tokens for the draft model (%d MiB of KV): %w", p.NCtx, int64(p.NCtx)*int64(d.tokenBytes)>>20, err)
 	}
 	d.read = make([]int32, l.Slots)
-	return nil
+	return d.warm(d.model)
 }
 
 func (d *draft) close() {

@@ -131,6 +131,9 @@ func (e *Engine) open(o Options, typeK, typeV llama.GGMLType) error {
 		return fmt.Errorf("engine: no context of %d slots × %d tokens (%d MiB of KV): %w",
 			l.Slots, l.SlotTokens, int64(p.NCtx)*int64(l.TokenBytes)>>20, err)
 	}
+	if err := e.warm(e.model); err != nil {
+		return err
+	}
 	if e.draft != nil {
 		if err := e.draft.open(l, threads, typeK, typeV); err != nil {
 			return err

@@ -61,8 +61,13 @@ func (q *sequences) init(model llama.Model, p llama.ContextParams) (err error) {
 	q.vocab = int(llama.VocabNTokens(llama.ModelGetVocab(model)))
 	q.batch = llama.BatchInit(int32(q.most), 0, 1)
 	q.forked = -1
+	return nil
+}
+
+// warm computes something, so that the first pass does not pay for what comes with it.
+func (q *sequences) warm(model llama.Model) error {
 	if err := llama.Warmup(q.ctx, model); err != nil {
-		return fmt.Errorf("warm-up: %w", err)
+		return fmt.Errorf("engine: warm-up: %w", err)
 	}
 	return nil
 }
