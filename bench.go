@@ -89,6 +89,7 @@ func newBench() *cobra.Command {
 	fs.IntVar(&f.options.Words, "words", 256, fmt.Sprintf("words of a prompt; 1 to %d", bench.MaxWords))
 	fs.IntVar(&f.options.Tokens, "tokens", 64, fmt.Sprintf("tokens of an answer; 1 to %d", bench.MaxTokens))
 	fs.IntVar(&f.options.Turns, "turns", 4, fmt.Sprintf("turns of a conversation; 1 to %d", bench.MaxTurns))
+	fs.IntVar(&f.options.System, "system-words", 0, fmt.Sprintf("words of a system prompt that all conversations of workload turns have; up to %d", bench.MaxWords))
 	fs.Float64Var(&f.options.Rate, "rate", 1, fmt.Sprintf("requests a second of workload poisson; up to %d", bench.MaxRate))
 	fs.Uint64Var(&f.options.Seed, "seed", 1, "seed of the prompts and of arrivals")
 	fs.BoolVar(&f.compare, "compare", false, "count how many answers of target and peer are the same")

@@ -49,7 +49,7 @@ func TestBench(t *testing.T) {
 	dir := t.TempDir()
 	report, plots := filepath.Join(dir, "report.json"), filepath.Join(dir, "plots")
 	r := benchmark(t, []string{benchtest.EnvTwist + "=3"}, "--peer", os.Args[0], "--compare", "--workload", "single,turns,copy,poisson", "--rounds", "2",
-		"--clients", "5", "--words", "20", "--tokens", "6", "--turns", "2", "--rate", "500", "--slots", "4", "--context", "512", "--threads", "3",
+		"--clients", "5", "--words", "20", "--tokens", "6", "--turns", "2", "--system-words", "9", "--rate", "500", "--slots", "4", "--context", "512", "--threads", "3",
 		"--server-arg=--kv-memory=64MiB", "--peer-arg=--no-mmap", "--json", report, "--plots", plots)
 	if r.code != 0 {
 		t.Fatalf("%+v", r)
@@ -58,7 +58,7 @@ func TestBench(t *testing.T) {
 		`(?m)^machine: .* cores`, `(?m)^llamero: fake, version 1$`, `(?m)^llama-server: fake, version 1$`,
 		`serve --listen \S+ --model \S+tiny.gguf --alias bench --slots 4 --context 512 --threads 3 --lib \S+ --layout auto --target-itl 600ms --queue 64 --queue-timeout 10m0s --kv-memory=64MiB`,
 		`-t 3 -np 4 -c 2048 -fa on --no-mmap`,
-		`(?m)^### turns: `, `10 requests of 20 words and 6 tokens, seed 1, 2 turns, rounds: 2`, `5 requests .*, 500 a second`,
+		`(?m)^### turns: `, `10 requests of 20 words and 6 tokens, seed 1, 2 turns behind a system prompt of 9 words, rounds: 2`, `5 requests .*, 500 a second`,
 		`(?m)^\| llamero / llama-server \| \d`, `0 of 2 answers of llamero are llama-server's`, `The others part after \d+ \(\d+…\d+\) characters of `,
 		`written: \S+workloads.png`, `written: \S+report.json`,
 	} {

@@ -122,6 +122,9 @@ func (r WorkloadRun) Write(w io.Writer) {
 	fmt.Fprintf(w, "%d requests of %d words and %d tokens, seed %d", r.Requests, o.Words, o.Tokens, o.Seed)
 	if r.Workload == "turns" {
 		fmt.Fprintf(w, ", %d turns", o.Turns)
+		if o.System > 0 {
+			fmt.Fprintf(w, " behind a system prompt of %d words", o.System)
+		}
 	}
 	if r.Workload == "poisson" {
 		fmt.Fprintf(w, ", %g a second", o.Rate)

@@ -67,9 +67,15 @@ func verbatim(o Options, i int) Request {
 	return Request{Messages: []Message{{"user", text}}, MaxTokens: o.Tokens}
 }
 
-// turns begins like disjoint; what is asked later is an eighth as long.
+// turns begins like disjoint, behind a system prompt if there is one; what is asked later
+// is an eighth as long.
 func turns(o Options, i int) []Request {
-	requests := []Request{disjoint(o, i)}
+	first := disjoint(o, i)
+	if o.System > 0 {
+		system := Message{"system", prose(rng(o.Seed, sharedStream), o.System)}
+		first.Messages = append([]Message{system}, first.Messages...)
+	}
+	requests := []Request{first}
 	r := rng(o.Seed, i+arrivalStream+1)
 	for len(requests) < o.Turns {
 		text := prose(r, max(1, o.Words/8)) + " " + pick(r, questions)

@@ -59,10 +59,11 @@ func (w Workload) Keep(fits func(Request) bool) Workload {
 type Options struct {
 	Seed    uint64  `json:"seed"`
 	Clients int     `json:"clients"`
-	Words   int     `json:"words"`           // of each prompt's long part
-	Tokens  int     `json:"tokens"`          // to generate for each request
-	Turns   int     `json:"turns,omitempty"` // of each conversation; workload turns
-	Rate    float64 `json:"rate,omitempty"`  // requests a second; workload poisson
+	Words   int     `json:"words"`                  // of each prompt's long part
+	Tokens  int     `json:"tokens"`                 // to generate for each request
+	Turns   int     `json:"turns,omitempty"`        // of each conversation; workload turns
+	System  int     `json:"system_words,omitempty"` // of a system prompt that all conversations have; workload turns, 0: none
+	Rate    float64 `json:"rate,omitempty"`         // requests a second; workload poisson
 }
 
 // Upper limits of Options: a typing error must not become a run of hours.
@@ -93,6 +94,9 @@ func (o Options) Check(workload string) error {
 	switch workload {
 	case "turns":
 		between("turns", o.Turns, MaxTurns)
+		if o.System < 0 || o.System > MaxWords {
+			errs = append(errs, fmt.Errorf("system-words: %d is not in 0…%d", o.System, MaxWords))
+		}
 	case "poisson":
 		if !(o.Rate > 0 && o.Rate <= MaxRate) { // NaN fails
 			errs = append(errs, fmt.Errorf("rate: %v is not above 0 and at most %d", o.Rate, MaxRate))

@@ -105,6 +105,25 @@ func TestTurnsFollow(t *testing.T) {
 	}
 }
 
+func TestTurnsShareASystemPrompt(t *testing.T) {
+	o := someOptions
+	o.System = 30
+	plain, system := mustNew(t, "turns", someOptions), mustNew(t, "turns", o)
+	first := system.Clients[0][0].Messages[0]
+	if first.Role != "system" || len(strings.Fields(first.Content)) != o.System {
+		t.Errorf("a system prompt of %d words: %+v", o.System, first)
+	}
+	for i, c := range system.Clients {
+		if c[0].Messages[0] != first {
+			t.Errorf("client %d has a system prompt of its own", i)
+		}
+		c[0].Messages = c[0].Messages[1:] // all else stays as it is without
+		if !reflect.DeepEqual(c, plain.Clients[i]) {
+			t.Errorf("client %d asks for something else: %+v, not %+v", i, c, plain.Clients[i])
+		}
+	}
+}
+
 func TestArrivals(t *testing.T) {
 	o := someOptions
 	o.Clients, o.Words, o.Rate = 4000, 1, 50
@@ -158,6 +177,8 @@ func TestOptionsAreChecked(t *testing.T) {
 		{"no tokens", "single", "tokens", func(o *Options) { o.Tokens = -1 }},
 		{"too many tokens", "single", "tokens", func(o *Options) { o.Tokens = MaxTokens + 1 }},
 		{"no turns", "turns", "turns", func(o *Options) { o.Turns = 0 }},
+		{"a negative system prompt", "turns", "system-words", func(o *Options) { o.System = -1 }},
+		{"too long a system prompt", "turns", "system-words", func(o *Options) { o.System = MaxWords + 1 }},
 		{"no rate", "poisson", "rate", func(o *Options) { o.Rate = 0 }},
 		{"a rate that is no number", "poisson", "rate", func(o *Options) { o.Rate = math.NaN() }},
 		{"too long", "poisson", "longer than 1h", func(o *Options) { o.Rate = 0.001 }},

@@ -210,7 +210,7 @@ func (r *Redis) round(ctx context.Context, want []cache.Wanted) round {
 		case err == nil && n == 0: // not there
 			got.answered = true
 			return got
-		case err == nil:
+		case n > 0: // with the error of those behind it, where they did not come
 			got.answered = true
 			got.values = append(got.values, reply.Bytes())
 			r.counts.bytesRead.Add(uint64(n))
