@@ -24,6 +24,7 @@ type axes struct {
 	pageTokens int
 	pages      int // 0: none
 	follow     int
+	insure     bool
 	remote     bool
 	failEvery  uint64
 	cancels    bool
@@ -53,7 +54,7 @@ func randomAxes(r *rand.Rand) axes {
 		passTokens: 16 + r.IntN(120), trims: r.IntN(5) > 0, target: int64(5+r.IntN(200)) * 1e6,
 		pageTokens: 1 + r.IntN(20), pages: r.IntN(3) * r.IntN(60), follow: 1 + r.IntN(60), remote: r.IntN(2) == 0,
 		failEvery: uint64(r.IntN(3) * (3 + r.IntN(20))), cancels: r.IntN(2) == 0, stranger: r.IntN(2) == 0,
-		guess: [...]float64{0, GuessGain, 1e-9}[r.IntN(3)], echo: r.IntN(3) * (1 + r.IntN(20)),
+		guess: [...]float64{0, GuessGain, 1e-9}[r.IntN(3)], echo: r.IntN(3) * (1 + r.IntN(20)), insure: r.IntN(2) == 0,
 	}
 }
 
@@ -75,7 +76,7 @@ func metamorphic(t *testing.T, seed uint64) bool {
 	r := rand.New(rand.NewPCG(seed, 2))
 	a := randomAxes(r)
 	ok := t.Run(fmt.Sprint(seed), func(t *testing.T) {
-		w := newWorld(t, Config{Limits: a.limits(), TargetITL: a.target, Follow: a.follow, KeepSaved: a.remote, Guess: a.guess})
+		w := newWorld(t, Config{Limits: a.limits(), TargetITL: a.target, Follow: a.follow, Insure: a.insure, KeepSaved: a.remote, Guess: a.guess})
 		if a.remote && a.pages > 0 {
 			w.remote = map[cache.Address][]byte{}
 		}
