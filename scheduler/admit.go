@@ -26,7 +26,7 @@ func (b *builder) admit() {
 // carried reports whether the step's edits alone take as long as a chunk may: the
 // rest of those who wait for their pages is restored in the next one.
 func (b *builder) carried() bool {
-	return b.moved > 0 && b.s.costs.move(b.moved) > maxCarry*float64(b.s.cfg.TargetITL)
+	return b.s.costs.copy(b.copies) > maxCarry*float64(b.s.cfg.TargetITL)
 }
 
 // maxCarry is the part of the target that copies from and to host pages may take.

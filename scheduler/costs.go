@@ -20,7 +20,8 @@ type Costs struct {
 	chunkBase  float64
 	chunkToken float64
 	chunkDepth float64 // less than perDepth: a chunk's tokens attend to the same cells together
-	moveToken  float64 // copying one token's KV from slot to slot
+	slotToken  float64 // reading a token's KV from a slot, or writing it there
+	pageToken  float64 // copying it into a page, or from one
 	draftStep  float64 // a token of the draft model for one row; 0: there is none
 	draftToken float64 // its reading of one
 
@@ -74,7 +75,8 @@ func NewCosts(l engine.Limits) *Costs {
 		chunkBase:   2e6,
 		chunkToken:  1e6,
 		chunkDepth:  1e3,
-		moveToken:   float64(2*l.TokenBytes) / 4, // 4 GB/s out and in
+		slotToken:   float64(l.TokenBytes) / 8, // 8 GB/s
+		pageToken:   float64(l.TokenBytes) / 4,
 		decodeScale: 1,
 		chunkScale:  1,
 	}
@@ -140,9 +142,6 @@ func (c *Costs) chunkFor(nanos float64, depth, most int) int {
 	}
 	return longest(0, min(most, tileRows-1))
 }
-
-// move predicts the copying of a slot of so many tokens to another.
-func (c *Costs) move(tokens int) float64 { return c.moveToken * float64(tokens) }
 
 const (
 	// maxRound is how many idle rows a pass may be rounded up by.
@@ -227,12 +226,6 @@ func (c *Costs) observe(s shape, nanos int64) {
 	c.chunkScale *= 1 + learnScale*err
 	c.chunkToken *= 1 + learnShape*err*(1-deep)
 	c.chunkDepth *= 1 + learnShape*err*deep
-}
-
-func (c *Costs) observeMove(tokens int, nanos int64) {
-	if tokens > 0 && nanos > 0 {
-		c.moveToken += learnScale * (float64(nanos)/float64(tokens) - c.moveToken)
-	}
 }
 
 // Widths returns the table of decode passes by width at depth 0, in nanoseconds;

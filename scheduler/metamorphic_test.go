@@ -24,6 +24,7 @@ type axes struct {
 	pageTokens int
 	pages      int // 0: none
 	follow     int
+	insure     bool
 	remote     bool
 	failEvery  uint64
 	cancels    bool
@@ -60,7 +61,7 @@ func randomAxes(r *rand.Rand) axes {
 		pageTokens: 1 + r.IntN(20), pages: r.IntN(3) * r.IntN(60), follow: 1 + r.IntN(60), remote: r.IntN(2) == 0,
 		failEvery: uint64(r.IntN(3) * (3 + r.IntN(20))), cancels: r.IntN(2) == 0, stranger: r.IntN(2) == 0,
 		guess: [...]float64{0, GuessGain, 1e-9}[r.IntN(3)], echo: r.IntN(3) * (1 + r.IntN(20)),
-		draft: r.IntN(2) * (1 + r.IntN(9)), wrong: r.IntN(3) * (1 + r.IntN(10)), draftOnly: r.IntN(4) == 0,
+		draft: r.IntN(2) * (1 + r.IntN(9)), wrong: r.IntN(3) * (1 + r.IntN(10)), draftOnly: r.IntN(4) == 0, insure: r.IntN(2) == 0,
 	}
 }
 
@@ -82,7 +83,7 @@ func metamorphic(t *testing.T, seed uint64) bool {
 	r := rand.New(rand.NewPCG(seed, 2))
 	a := randomAxes(r)
 	ok := t.Run(fmt.Sprint(seed), func(t *testing.T) {
-		w := newWorld(t, Config{Limits: a.limits(), TargetITL: a.target, Follow: a.follow, KeepSaved: a.remote, Guess: a.guess, DraftOnly: a.draftOnly})
+		w := newWorld(t, Config{Limits: a.limits(), TargetITL: a.target, Follow: a.follow, Insure: a.insure, KeepSaved: a.remote, Guess: a.guess, DraftOnly: a.draftOnly})
 		if a.remote && a.pages > 0 {
 			w.remote = map[cache.Address][]byte{}
 		}

@@ -24,15 +24,11 @@ import (
 const followTokens = 32
 
 const (
-	// insurance is the share of what it took to compute tokens that may be spent to have
-	// them outlast the engine.
+	// insurance is the share of what it would take to compute tokens again that may be
+	// spent to have them outlast the engine.
 	insurance = 0.015
 	// insuranceStep is the share of a step's time for that, beyond the first slot.
 	insuranceStep = 0.05
-	// insuranceLeast is how many tokens an answer grows by from one time to the next. Most
-	// have ended by then: at 32, short answers to long prompts that nobody shared lost
-	// 2.7% of their throughput.
-	insuranceLeast = 256
 )
 
 // retired is a slot that its sequence has left and whose pages are to be published.
@@ -118,7 +114,7 @@ func (s *Scheduler) source(q *sequence) (from *sequence, tokens int) {
 	}
 	if s.cfg.Limits.Layout == engine.Split {
 		spares := s.costs.chunk(len(q.tokens)-known, known) - s.costs.chunk(len(q.tokens)-n, n)
-		if n == known || spares < s.costs.move(from.computed)-s.costs.move(known) {
+		if n == known || spares < s.costs.copy(moving(from.computed))-s.costs.copy(restoring(known)) {
 			return nil, 0
 		}
 	}
@@ -244,7 +240,7 @@ func (b *builder) restore(q *sequence, slot int32) {
 	tokens := q.tokens[:n*s.pageTokens()]
 	b.edit(engine.Edit{Kind: engine.EditRestore, Slot: slot, Tokens: tokens, Pages: s.cfg.Pages.Use(q.chain[:n])})
 	s.cells.Grow(slot, len(tokens))
-	b.moved += len(tokens)
+	b.copies.add(restoring(len(tokens)))
 	if q.computed = s.begun(q, n); q.computed < len(tokens) {
 		b.edit(engine.Edit{Kind: engine.EditTrim, Slot: slot, Len: int32(q.computed)})
 		s.cells.Cut(slot, q.computed)
@@ -257,7 +253,7 @@ func (b *builder) fork(from, q *sequence, slot int32, n int) {
 	b.edit(engine.Edit{Kind: engine.EditFork, Slot: from.slot, To: slot, Len: int32(n)})
 	b.s.cells.Fork(from.slot, slot, n)
 	if b.s.cfg.Limits.Layout == engine.Split {
-		b.moved += from.computed
+		b.copies.add(moving(from.computed))
 	}
 	q.computed, q.read = n, min(n, from.read)
 }
@@ -308,11 +304,14 @@ func (b *builder) publish() {
 	s.retired = s.retired[:0]
 }
 
-// checkpoint saves what running answers have computed since they were saved last, where
-// that has become dear enough: the engine's death costs them the rest.
+// checkpoint saves what running answers, and their prompts, have computed since they were
+// saved last, where that has become dear enough: the engine's death costs them the rest.
+// Only the reading of the slot counts as a price, since the pages are written sooner or
+// later in any case. It grows with all that the slot holds, so short sequences are saved
+// page by page and long ones many pages at a time.
 func (b *builder) checkpoint() {
 	s := b.s
-	if s.cfg.Pages == nil {
+	if s.cfg.Pages == nil || !s.cfg.Insure {
 		return
 	}
 	left := insuranceStep * float64(s.cfg.TargetITL)
@@ -321,12 +320,12 @@ func (b *builder) checkpoint() {
 			continue
 		}
 		saved := q.published * s.pageTokens()
-		reading := s.costs.move(q.computed)
-		if q.computed-max(saved, len(q.req.Prompt)) < insuranceLeast || reading > insurance*s.costs.chunk(q.computed-saved, saved) {
+		fresh := q.computed/s.pageTokens()*s.pageTokens() - saved
+		if fresh <= 0 || s.costs.copy(saving(q.computed, 0)) > insurance*s.costs.chunk(fresh, saved) {
 			continue
 		}
 		b.publishSlot(q)
-		if left -= reading; left < 0 {
+		if left -= s.costs.copy(saving(q.computed, fresh)); left < 0 {
 			return
 		}
 	}
@@ -358,5 +357,5 @@ func (b *builder) save(slot int32, root cache.Address, chain []cache.Address, to
 	}
 	b.edit(engine.Edit{Kind: engine.EditSave, Slot: slot, First: int32(first), Pages: pages})
 	b.saved = append(b.saved, pages...)
-	b.moved += len(tokens)
+	b.copies.add(saving(len(tokens), len(pages)*b.s.pageTokens()))
 }

@@ -456,45 +456,70 @@ func TestLatecomerFindsARunningPrompt(t *testing.T) {
 	w.expect(late)
 }
 
-// TestCheckpoint: what a long answer has computed outlasts the engine, but for the last
-// of it, and the saving of it is not paid again and again.
+// TestCheckpoint: what prompts and answers have computed outlasts the engine, but for the
+// last of it, and the saving of it costs little beside the computing.
 func TestCheckpoint(t *testing.T) {
-	for _, layout := range []engine.Layout{engine.Split, engine.Unified} {
-		t.Run(layout.String(), func(t *testing.T) {
-			l := enginetest.DefaultLimits(layout)
-			l.SlotTokens, l.PageTokens, l.Pages = 1200, 8, 400
-			l.PoolTokens = l.Slots * l.SlotTokens
-			w := newWorld(t, Config{Limits: l})
-			saves, restored, dead := 0, 0, false
-			w.onPlan = func(p engine.Plan) {
-				for _, e := range p.Edits {
-					switch e.Kind {
-					case engine.EditSave:
-						saves++
-					case engine.EditRestore:
-						restored = len(e.Tokens)
+	for name, c := range map[string]struct {
+		streams, prompt, answer int
+		saves                   int // most a stream
+		lost                    int // most that a stream has computed and is not there
+	}{
+		"short": {streams: 8, prompt: 30, answer: 60, saves: 90 / 16, lost: 16 + 15},
+		"long":  {streams: 1, prompt: 300, answer: 900, saves: 900 / 48, lost: 1200 / 8},
+	} {
+		for _, layout := range []engine.Layout{engine.Split, engine.Unified} {
+			t.Run(name+"/"+layout.String(), func(t *testing.T) {
+				l := enginetest.DefaultLimits(layout)
+				l.SlotTokens, l.PageTokens, l.Pages, l.TokenBytes = 1400, 16, 400, 23_000
+				l.PoolTokens = l.Slots * l.SlotTokens
+				w := newWorld(t, Config{Limits: l, Insure: true})
+				saves, restored := 0, map[int32]int{}
+				w.onPlan = func(p engine.Plan) {
+					for _, e := range p.Edits {
+						switch e.Kind {
+						case engine.EditSave:
+							saves++
+						case engine.EditRestore:
+							restored[e.Slot] = len(e.Tokens)
+						}
 					}
 				}
-			}
-			const size, answer = 100, 1000
-			r := Request{ID: 1, Prompt: prompt(1, size), MaxTokens: answer, Paged: true, Root: cache.Root("test")}
-			w.add(r)
-			w.until("it is long", func() bool { return len(w.got[1][0]) >= 900 })
-			if saves < 3 || saves > 4 {
-				t.Errorf("%d saves while 900 tokens came", saves)
-			}
-			w.f.Fail = func(uint64, int) error {
-				if dead {
-					return nil
+				var all []Request
+				for i := range c.streams {
+					all = append(all, Request{ID: ID(i + 1), Prompt: prompt(uint64(i), c.prompt), MaxTokens: c.answer, Paged: true, Root: cache.Root("test")})
+					w.add(all[i])
 				}
-				dead = true
-				return &engine.LostError{Reason: "killed", Begun: true, Edited: true}
-			}
-			w.run()
-			if !dead || restored < size+600 {
-				t.Errorf("%d tokens are there when the engine has died after %d", restored, size+900)
-			}
-			w.expect(r)
-		})
+				w.until("the answers are nearly done", func() bool { return len(w.got[1][0]) >= c.answer-2 })
+				if saves > c.saves*c.streams {
+					t.Errorf("%d saves of %d streams", saves, c.streams)
+				}
+				had := map[int32]int{}
+				for i, q := range w.s.slots {
+					if q != nil {
+						had[int32(i)] = q.computed
+					}
+				}
+				dead := false
+				w.f.Fail = func(uint64, int) error {
+					if dead {
+						return nil
+					}
+					dead = true
+					return &engine.LostError{Reason: "killed", Begun: true, Edited: true}
+				}
+				w.run()
+				if !dead || len(had) != c.streams {
+					t.Fatalf("%d streams when the engine was to die (%v)", len(had), dead)
+				}
+				for slot, tokens := range had {
+					if lost := tokens - restored[slot]; lost > c.lost {
+						t.Errorf("slot %d: %d of %d tokens are lost", slot, lost, tokens)
+					}
+				}
+				for _, q := range all {
+					w.expect(q)
+				}
+			})
+		}
 	}
 }

@@ -26,7 +26,8 @@ const (
 	// crowdSlack is how many times the target a step may take that reads all prompts
 	// which have a slot to their ends, where crowd times as many wait for their first
 	// token as for their next. Followers of one prompt come so: cut into several steps,
-	// the first of them would wait for the last.
+	// the first of them would wait for the last. And so do all when an engine has died:
+	// nobody has a token then, and who has it first would take time from the others.
 	crowdSlack = 3
 	crowd      = 4
 	// maxChunks bounds the prompt passes of a step.
@@ -253,16 +254,19 @@ func (b *builder) prefillPasses() {
 		target = max(target, freeTarget)
 	}
 	target = max(target, (1+promptShare)*b.expected())
-	if decoders > 0 && len(behind) >= crowd*decoders {
+	if (decoders > 0 || s.lost) && len(behind) >= crowd*decoders {
 		if all := b.expected() + b.prompts(behind); all <= crowdSlack*target {
 			target = crowdSlack * target
 		}
 	}
 	room := l.PoolTokens - s.cells.Used() - decoders - b.guessed
 	done := make(map[*sequence]bool)
-	chunks := 0
+	most := len(b.plan.Passes) + maxChunks
 	for _, q := range behind {
-		if done[q] || chunks == maxChunks {
+		if len(b.plan.Passes) == most {
+			return
+		}
+		if done[q] {
 			continue
 		}
 		depth := q.computed
@@ -276,7 +280,6 @@ func (b *builder) prefillPasses() {
 			}
 			continue
 		}
-		chunks++
 		rows, who := []engine.Row{chunkRow(q, c)}, []*sequence{q}
 		done[q] = true
 		room -= c
@@ -299,22 +302,25 @@ func evenShare(c int, behind []*sequence, done map[*sequence]bool, most int) int
 	return (tokens + passes - 1) / passes
 }
 
-// prompts predicts what it takes to read prompts to their ends.
+// prompts predicts what it takes to read prompts to their ends, where those that may
+// share passes do: see join.
 func (b *builder) prompts(behind []*sequence) float64 {
 	s := b.s
-	if s.cfg.Limits.Layout == engine.Split {
-		sum := 0.0
-		for _, q := range behind {
-			sum += s.costs.chunk(q.gap(), q.computed)
-		}
-		return sum
-	}
-	tokens, sum := 0, 0.0
+	split := s.cfg.Limits.Layout == engine.Split
+	tokens, depth, sum := 0, 0, 0.0
 	for _, q := range behind {
+		if split && q.gap() > chunkAlign {
+			sum += s.costs.chunk(q.gap(), q.computed)
+			continue
+		}
 		tokens += q.gap()
+		depth = max(depth, q.computed)
+	}
+	if !split {
+		depth = s.cells.Used()
 	}
 	for most := s.cfg.Limits.PassTokens; tokens > 0; tokens -= most {
-		sum += s.costs.chunk(min(tokens, most), s.cells.Used())
+		sum += s.costs.chunk(min(tokens, most), depth)
 	}
 	return sum
 }

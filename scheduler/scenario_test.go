@@ -144,6 +144,7 @@ func newScenario(seed uint64) scenario {
 	if !chance(6) {
 		m.pages = 1 + r.IntN(36)
 		m.remote = !chance(3)
+		m.insure = chance(2)
 	}
 	if m.remote {
 		m.writeLag, m.writeRoom = r.IntN(2)*r.IntN(12), r.IntN(2)*(1+r.IntN(8))

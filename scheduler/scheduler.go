@@ -22,6 +22,9 @@ type Config struct {
 	// owns; nil: there are none. Where engines share an account, its other sides stand
 	// still while Next, Apply, Fail, Fetch, Fetched, Stored, Stats and Check run.
 	Pages *cache.View
+	// Insure has what running answers have computed saved to pages now and then, since
+	// the engine may die and the pages outlast it.
+	Insure bool
 	// KeepSaved remembers what was written to host pages, for Saved.
 	KeepSaved bool
 	// Guess has repeating text guessed ahead and verified, where that is predicted to
@@ -54,10 +57,11 @@ type Scheduler struct {
 	flight      *engine.Plan  // the plan that runs
 	rows        [][]*sequence // behind the rows of its passes; nil for idle ones
 	shapes      []shape       // what its passes are expected to cost by
-	moved       int           // tokens that the flight's edits carry
+	copies      copies        // what the latest plan's edits copy
 	saved       []int32       // host pages that the flight's edits write; none once they have
 	applied     int           // its passes whose output has come
 	landed      []int32       // host pages that have been written since Saved was called
+	lost        bool          // the step before has failed: everybody begins anew
 	preemptions int
 	guesses     Guesses
 	drafts      Guesses // of these, the draft model's
@@ -250,8 +254,9 @@ func (s *Scheduler) Next(now Tick) (engine.Plan, []Event) {
 		return engine.Plan{}, b.events
 	}
 	s.step++
-	b.plan.Step, b.plan.Expected = s.step, int64(b.expected()+s.costs.move(b.moved))
-	s.flight, s.rows, s.shapes, s.moved, s.saved = &b.plan, b.rows, b.shapes, b.moved, b.saved
+	s.lost = false
+	b.plan.Step, b.plan.Expected = s.step, int64(b.expected()+s.costs.copy(b.copies))
+	s.flight, s.rows, s.shapes, s.copies, s.saved = &b.plan, b.rows, b.shapes, b.copies, b.saved
 	return b.plan, b.events
 }
 
@@ -280,7 +285,7 @@ type builder struct {
 	rows   [][]*sequence
 	shapes []shape
 	events []Event
-	moved  int
+	copies copies
 	saved  []int32
 
 	guessed int // tokens that its decode passes verify
@@ -326,8 +331,8 @@ func (s *Scheduler) Apply(out engine.Output, now Tick) ([]Event, error) {
 	s.costs.observe(s.shapes[out.Pass], out.Nanos-out.DraftNanos)
 	s.costs.observeDraft(s.shapes[out.Pass], out.DraftNanos)
 	s.undrafted(pass)
-	if out.Pass == 0 && s.moved > 0 {
-		s.costs.observeMove(s.moved, out.EditNanos)
+	if out.Pass == 0 {
+		s.costs.observeCopies(s.copies, out.EditNanos)
 	}
 	events := make([]Event, 0, len(pass.Rows))
 	for i, q := range s.rows[out.Pass] {
@@ -404,6 +409,7 @@ func (s *Scheduler) Fail(err error, now Tick) []Event {
 		s.cfg.Pages.Lost()
 	}
 	s.land()
+	s.lost = true
 	for i, q := range s.slots {
 		s.dirty[i] = i < s.cfg.Limits.Slots // idle rows leave nothing in scratch slots
 		if q != nil {
@@ -440,7 +446,7 @@ func (s *Scheduler) Expected(pass int) int64 {
 
 // Moved is how many tokens' KV the latest plan's edits copy: moves, forks, and pages
 // read and written.
-func (s *Scheduler) Moved() int { return s.moved }
+func (s *Scheduler) Moved() int { return s.copies.moved }
 
 // Stats are counts for gauges.
 type Stats struct {

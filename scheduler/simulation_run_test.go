@@ -56,7 +56,7 @@ func newSimulation(s scenario) *simulation {
 	m := &s.Machine
 	sim := &simulation{scenario: s, lives: map[ID]*life{}, asked: map[ID]Request{}, seen: map[string]int{},
 		clock: rand.New(rand.NewPCG(s.Seed, 32))}
-	w := newWorld(recorder{}, Config{Limits: m.limits(), TargetITL: m.target, Queue: m.queue, Follow: m.follow, KeepSaved: m.remote, Guess: m.guess, DraftOnly: m.draftOnly})
+	w := newWorld(recorder{}, Config{Limits: m.limits(), TargetITL: m.target, Queue: m.queue, Follow: m.follow, Insure: m.insure, KeepSaved: m.remote, Guess: m.guess, DraftOnly: m.draftOnly})
 	if !m.calibrated {
 		w.s.costs = NewCosts(w.s.cfg.Limits)
 	}

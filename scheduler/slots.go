@@ -27,7 +27,7 @@ func (b *builder) compact() {
 	for _, m := range down.moves {
 		q := s.slots[m.from]
 		b.edit(engine.Edit{Kind: engine.EditMove, Slot: m.from, To: m.to})
-		b.moved += q.computed
+		b.copies.add(moving(q.computed))
 		s.cells.Move(m.from, m.to)
 		s.slots[m.to], s.slots[m.from] = q, nil
 		q.slot = m.to
@@ -116,7 +116,7 @@ func (b *builder) simulate(downwards bool) arrangement {
 			break
 		}
 		moves = append(moves, move{from, to})
-		paid += s.costs.move(s.slots[from].computed)
+		paid += s.costs.copy(moving(s.slots[from].computed))
 		filled = append(filled, to)
 		decoding, free = decoding[:len(decoding)-1], free[1:]
 		if gain := (before-cost(span(decoding, filled...)))*steps - paid; gain > best.gain {

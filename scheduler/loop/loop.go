@@ -95,9 +95,10 @@ func newLoop(eng engine.Engine, opt Options, c common) (*Loop, error) {
 		streams: make(map[scheduler.ID]*Stream),
 	}
 	l.fetchCtx, l.stopFetches = context.WithCancel(context.Background())
+	_, outlived := eng.(engine.Restarter)
 	l.sched = scheduler.New(scheduler.Config{
 		Limits: l.limits, TargetITL: int64(opt.TargetITL), Guess: opt.Guess, DraftOnly: opt.DraftOnly, Queue: int(c.places.capacity),
-		Pages: c.account.join(l), KeepSaved: opt.Pages.Remote != nil || opt.Pages.Journal != nil,
+		Pages: c.account.join(l), Insure: outlived, KeepSaved: opt.Pages.Remote != nil || opt.Pages.Journal != nil,
 	})
 	if err := l.calibrate(); err != nil {
 		return nil, err

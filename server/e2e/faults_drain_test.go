@@ -25,7 +25,7 @@ func TestDrainCrowd(t *testing.T) {
 	for i := range tokens {
 		tokens[i] = []int{16, 1900}[i%2]
 	}
-	c := joinEach(g, tokens)
+	c := joinEach(g, "", tokens)
 	c.each(t, 8)
 	probe := dial(t, addr)
 	g.signal(t, syscall.SIGTERM)

@@ -85,6 +85,7 @@ func signalChild(t *testing.T, g *gateway, role string, sig syscall.Signal) int 
 
 // crowd is a number of streams that run at once.
 type crowd struct {
+	key    string // API key; "" is none
 	texts  []string
 	tokens []int
 	finish []string
@@ -97,14 +98,17 @@ type crowd struct {
 }
 
 // join starts streams of so many tokens each, greedily drawn.
-func join(g *gateway, n, tokens int) *crowd {
-	return joinEach(g, slices.Repeat([]int{tokens}, n))
+func join(g *gateway, n, tokens int) *crowd { return joinAs(g, "", n, tokens) }
+
+// joinAs does so with an API key.
+func joinAs(g *gateway, key string, n, tokens int) *crowd {
+	return joinEach(g, key, slices.Repeat([]int{tokens}, n))
 }
 
 // joinEach starts a stream for each count of tokens.
-func joinEach(g *gateway, tokens []int) *crowd {
+func joinEach(g *gateway, key string, tokens []int) *crowd {
 	n := len(tokens)
-	c := &crowd{texts: make([]string, n), tokens: make([]int, n), finish: make([]string, n), errs: make([]error, n),
+	c := &crowd{key: key, texts: make([]string, n), tokens: make([]int, n), finish: make([]string, n), errs: make([]error, n),
 		counts: make([]atomic.Int64, n), latest: make([]atomic.Int64, n)}
 	for i := range n {
 		c.done.Go(func() {
@@ -132,6 +136,9 @@ func (c *crowd) read(g *gateway, i, tokens int) error {
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
+	if c.key != "" {
+		req.Header.Set("Authorization", "Bearer "+c.key)
+	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return err
@@ -239,13 +246,13 @@ const answer = 64
 var faulty = []string{"--slots", "16", "--context", "512", "--cache-memory", "64MiB", "--threads", "1"}
 
 // crowded is a gateway whose engine suffers, and how many streams run on it. At full
-// size it has all threads.
-func crowded(t *testing.T) (*gateway, int) {
+// size it has all threads, and memory for the pages of all streams, which are 150 MB.
+func crowded(t *testing.T, env ...string) (*gateway, int) {
 	t.Helper()
 	if fullSize {
-		return own(t, nil, "--slots", "64", "--context", "512", "--cache-memory", "64MiB"), 64
+		return own(t, env, "--slots", "64", "--context", "512", "--cache-memory", "256MiB"), 64
 	}
-	return own(t, nil, faulty...), 16
+	return own(t, env, faulty...), 16
 }
 
 // restarts are how long the engine's processes after the first took to load the model
@@ -269,18 +276,25 @@ func restarts(t *testing.T, g *gateway) []time.Duration {
 // resumeGoal is how long after the engine's load all streams move again.
 const resumeGoal = 2 * time.Second
 
-// TestEngineKilled: kill -9 of the engine at any moment costs all streams a pause.
+// TestEngineKilled: kill -9 of the engine at any moment costs all streams a pause. Each
+// round has an API key of its own, so that it finds no pages of the answers before, which
+// are the same.
 func TestEngineKilled(t *testing.T) {
 	rounds := sized(6, 20)
+	key := func(round int) string { return fmt.Sprint("sesame", round) }
+	keys := "LLAMERO_API_KEYS=calm:barley"
+	for round := range rounds {
+		keys += fmt.Sprintf(",round%d:%s", round, key(round))
+	}
 	row := newRow(t, rowKilled, fmt.Sprintf("kill -9 of the engine under %d streams, %d times", sized(16, 64), rounds))
-	g, streams := crowded(t)
-	calm := join(g, streams, answer)
+	g, streams := crowded(t, keys)
+	calm := joinAs(g, "barley", streams, answer)
 	calm.whole(t, answer, nil)
 	r := rand.New(rand.NewPCG(6, 1))
 	var moved, loads []time.Duration
 	same := 0
 	for round := range rounds {
-		c := join(g, streams, answer)
+		c := joinAs(g, key(round), streams, answer)
 		if round > 0 { // the first one at once: in the prompts, if there are some to compute
 			c.reach(t, 1+r.Int64N(int64(streams*answer*3/4)))
 		}
