@@ -26,7 +26,7 @@ modules   := deploy/collector deploy/lint
 collector := bin/collector
 # Tests that run the real model: one after the other, since its threads want the cores to themselves, and always, since
 # the binary that they build is not among what the test cache looks at.
-heavy    := ./engine/llama ./server/e2e
+heavy    := ./engine/llama ./engine/worker ./server/e2e
 # The Python of models/distill, and what makes it.
 torch       := $(or $(DISTILL_PYTHON),$(venv)/distill/bin/python)
 torch_ready := $(if $(DISTILL_PYTHON),,$(venv)/distill/.done)
@@ -83,7 +83,7 @@ test: deps build collector venv node lint ## run every test but test-distill; in
 	LLAMERO_MODEL="$$($(bin) models path)" \
 	LLAMERO_TEST_VENV=$(venv)/template LLAMERO_E2E_VENV=$(venv)/e2e LLAMERO_SCHEMATHESIS_VENV=$(venv)/schemathesis \
 	LLAMERO_TEST_COLLECTOR=$(CURDIR)/$(collector) \
-	sh -ec 'go test -timeout 10m $$(go list ./... | grep -v -E "/(engine/llama|server/e2e)$$"); go test -count=1 -p 1 -timeout 20m $(heavy)'
+	sh -ec 'go test -timeout 10m $$(go list ./... | grep -v -x -F "$$(go list $(heavy))"); go test -count=1 -p 1 -timeout 20m $(heavy)'
 # What these read is outside their module, where go test's cache does not look.
 	cd deploy/lint && go test -count=1 -timeout 5m ./...
 
