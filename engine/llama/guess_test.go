@@ -108,7 +108,13 @@ func TestSameWithGuesses(t *testing.T) {
 						}
 					}
 				}
-				if c.draft != "" && guesses.Accepted < guesses.Tokens*4/5 {
+				// Draws by chance near the border of a token's share fall to its other side by
+				// rounding: draft and verification are passes of different shapes.
+				least := guesses.Tokens * 4 / 5
+				if heat > 0 {
+					least = guesses.Tokens / 2
+				}
+				if c.draft != "" && guesses.Accepted < least {
 					t.Errorf("the model has %d of %d tokens right that it drafts for itself", guesses.Accepted, guesses.Tokens)
 				}
 				if guesses.Tokens == 0 || heat == 0 && guesses.Accepted == 0 {
