@@ -42,7 +42,7 @@ func (c *Costs) observeCopies(x copies, nanos int64) {
 	if nanos <= 0 || p <= 0 {
 		return
 	}
-	err := min(max(float64(nanos)/p, 1/outlier), outlier) - 1
+	err := misjudged(nanos, p)
 	slots := c.slotToken * float64(x.slots) / p
 	c.slotToken *= 1 + learnScale*err*slots
 	c.pageToken *= 1 + learnScale*err*(1-slots)

@@ -34,6 +34,11 @@ const (
 	outlier    = 2.0  // a measurement further off than this factor counts as that far
 )
 
+// misjudged is how much longer something took than predicted, as a part of that.
+func misjudged(nanos int64, predicted float64) float64 {
+	return min(max(float64(nanos)/predicted, 1/outlier), outlier) - 1
+}
+
 // shape is what a pass costs by.
 type shape struct {
 	kind   engine.PassKind
@@ -190,7 +195,7 @@ func (c *Costs) observeDraft(s shape, nanos int64) {
 	if nanos <= 0 || p <= 0 {
 		return
 	}
-	err := min(max(float64(nanos)/p, 1/outlier), outlier) - 1
+	err := misjudged(nanos, p)
 	reading := c.draftRead(s.unread) / p
 	c.draftStep *= 1 + learnScale*err*(1-reading)
 	c.draftToken *= 1 + learnScale*err*reading
@@ -211,7 +216,7 @@ func (c *Costs) observe(s shape, nanos int64) {
 	if nanos <= 0 || p <= 0 {
 		return
 	}
-	err := min(max(float64(nanos)/p, 1/outlier), outlier) - 1
+	err := misjudged(nanos, p)
 	if s.kind == engine.PassDecode {
 		deep := c.decodeScale * c.perDepth * float64(s.depth) / p
 		c.decodeScale *= 1 + learnScale*err

@@ -156,8 +156,8 @@ func (b *builder) guessEvenly(lo, hi int32, plain float64) (tokens int, drafts m
 
 // guessFreely says how each sequence should guess where rows may differ in width. Those
 // that draft do so equally deep, unless they end before, since the draft model takes a
-// pass for each token, however many sequences share it; of the repetitions of the others the most promising
-// tokens are taken, as many as pay.
+// pass for each token, however many sequences share it; of the repetitions of the others
+// the most promising tokens are taken, as many as pay.
 func (b *builder) guessFreely(decoding []*sequence, deep, room int, plain float64) map[*sequence]depth {
 	s, l := b.s, b.s.cfg.Limits
 	type candidate struct {

@@ -499,17 +499,10 @@ func TestCheckpoint(t *testing.T) {
 						had[int32(i)] = q.computed
 					}
 				}
-				dead := false
-				w.f.Fail = func(uint64, int) error {
-					if dead {
-						return nil
-					}
-					dead = true
-					return &engine.LostError{Reason: "killed", Begun: true, Edited: true}
-				}
+				dead := w.kill()
 				w.run()
-				if !dead || len(had) != c.streams {
-					t.Fatalf("%d streams when the engine was to die (%v)", len(had), dead)
+				if !*dead || len(had) != c.streams {
+					t.Fatalf("%d streams when the engine was to die (%v)", len(had), *dead)
 				}
 				for slot, tokens := range had {
 					if lost := tokens - restored[slot]; lost > c.lost {

@@ -1,10 +1,6 @@
 package scheduler
 
-import (
-	"testing"
-
-	"llamero/engine"
-)
+import "testing"
 
 // TestAllGoOnAtOnce: when the engine has died, one step reads everybody to the end, if
 // that takes at most a few times the target: who went on before the others would only
@@ -27,16 +23,9 @@ func TestAllGoOnAtOnce(t *testing.T) {
 				w.add(Request{ID: ID(i + 1), Prompt: prompt(uint64(i), 30-i/4), MaxTokens: 20})
 			}
 			w.until("all answer", func() bool { return w.s.Stats().Decoding == slots })
-			dead := false
-			w.f.Fail = func(uint64, int) error {
-				if dead {
-					return nil
-				}
-				dead = true
-				return &engine.LostError{Reason: "killed", Begun: true, Edited: true}
-			}
+			dead := w.kill()
 			w.step()
-			if n := w.s.Stats().Running; n != 0 || !dead {
+			if n := w.s.Stats().Running; n != 0 || !*dead {
 				t.Fatalf("%d run when the engine has died", n)
 			}
 			w.step()

@@ -269,3 +269,17 @@ func (w *world) expectScores(r Request) {
 		}
 	}
 }
+
+// kill has the engine lost in its next step, which it had begun, and tells when
+// it has been.
+func (w *world) kill() (dead *bool) {
+	dead = new(bool)
+	w.f.Fail = func(uint64, int) error {
+		if *dead {
+			return nil
+		}
+		*dead = true
+		return &engine.LostError{Reason: "killed", Begun: true, Edited: true}
+	}
+	return dead
+}

@@ -267,9 +267,9 @@ func (d *draft) follow(from, to, n int32) {
 }
 
 // save marks pages and copies to those that the draft model has read.
-func (d *draft) save(x engine.Edit, pageTokens int, page func(int32) []byte) error {
+func (d *draft) save(x engine.Edit, pageTokens int, page func(int32) []byte) {
 	if d.form == nil {
-		return nil
+		return
 	}
 	var v stateView
 	for i, p := range x.Pages {
@@ -286,13 +286,13 @@ func (d *draft) save(x engine.Edit, pageTokens int, page func(int32) []byte) err
 		if v.form == nil {
 			var err error
 			if v, err = d.view(x.Slot, n); err != nil {
-				return err
+				d.clear(err)
+				continue // and so are the pages behind it: it has read nothing now
 			}
 		}
 		v.cut(mem[d.page:], first, pageTokens)
 		mark[0] = 1
 	}
-	return nil
 }
 
 // restore fills an empty slot with what the first of its pages hold for it.

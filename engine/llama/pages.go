@@ -75,7 +75,7 @@ func (e *Engine) save(x engine.Edit) error {
 		}
 	}
 	if e.draft != nil {
-		return e.draft.save(x, e.limits.PageTokens, e.page)
+		e.draft.save(x, e.limits.PageTokens, e.page)
 	}
 	return nil
 }
