@@ -17,7 +17,7 @@ from .batches import Batch, autocast, collate, fixed_head
 from .errors import DistillError
 from .files import read_json, write_json
 from .llama import Llama
-from .loss import Mix, distill_loss
+from .loss import Mix, distill_loss, shortlist
 from .shards import Example, Origin
 
 
@@ -85,5 +85,6 @@ def _divergence(teacher: Llama, head: Tensor, batch: Batch, mix: Mix, origin: Or
 
 
 def _loss(hidden: Tensor, head: Tensor, batch: Batch, mix: Mix) -> float:
-    soft = distill_loss(hidden.flatten(0, 1)[batch.rows], head, batch.target, mix)[1]
+    cut = shortlist(head, batch.target, torch.Generator().manual_seed(0))
+    soft = distill_loss(hidden.flatten(0, 1)[batch.rows], cut.head, cut.target, mix, cut.log_weight)[1]
     return float(soft) / mix.temperature**2

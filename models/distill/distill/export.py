@@ -7,6 +7,7 @@ from pathlib import Path
 
 import gguf
 import numpy as np
+import torch
 
 from . import ggufs
 from .errors import DistillError
@@ -29,7 +30,7 @@ TYPES = {
 
 @dataclass(frozen=True)
 class Settings:
-    type: str = "q4_0"
+    type: str = "q8_0"
     head_type: str = ""  # of the embedding and the head; empty is type
     name: str = ""
     llamero: str = ""  # a llamero that quantises, for types that are not in TYPES
@@ -43,7 +44,7 @@ def export(student: Llama, tokenizer: Path, s: Settings, out: Path) -> None:
     if not s.llamero:
         raise DistillError(f"--type {s.type}: the types that need no llamero are {', '.join(TYPES)}; --llamero names one for others")
     if s.head_type:
-        raise DistillError(f"--head-type goes with {', '.join(TYPES)}; llamero's quantiser has its own rule for the head")
+        raise DistillError(f"--head-type goes with {', '.join(TYPES)}; llamero's quantiser has its own rule for the head: --head-type ''")
     # f16 would round what the quantiser is to round once.
     wide = out.with_name(f"{out.stem}-f32.gguf")
     try:
@@ -74,6 +75,18 @@ def _write(student: Llama, tokenizer: Path, s: Settings, out: Path) -> None:
         "llama.block_count": (c.layers, number),
     }
     ggufs.write_like(reader, out, _tensors(student, s.type, head_type), changes)
+
+
+def round_head(student: Llama, kind: str) -> None:
+    """Rounds the embedding and the head to what export writes of them, so that a student
+    is trained with the ones that it is served with."""
+    if kind not in TYPES:
+        raise DistillError(f"--head-type {kind}: it can be {', '.join(TYPES)}")
+    wanted = TYPES[kind][0]
+    with torch.no_grad():
+        for tensor in {student.token_embd.weight, student.head}:
+            data = quantised("token_embd.weight", tensor.numpy(), wanted)
+            tensor.copy_(torch.from_numpy(gguf.quants.dequantize(data, wanted)))
 
 
 def _tensors(student: Llama, kind: str, head_kind: str) -> Iterator[ggufs.Stored]:

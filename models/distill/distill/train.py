@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from . import curves
+from . import curves, export
 from .batches import Feed, answer_states, by_length, collate, fixed_head
 from .errors import DistillError
 from .files import replacing
 from .llama import Llama, argmax_rows, keep
-from .loss import Mix, distill_loss
+from .loss import Mix, distill_loss, shortlist
 from .shards import Example, Origin
 
 
@@ -39,6 +39,7 @@ class Settings:
     hard: float = 0.1
     seed: int = 1
     train_embedding: bool = False
+    head_type: str = ""  # what the embedding and the head are rounded to before training; empty is nothing
     precision: str = "bf16"
     eval_every: int = 100
     eval_texts: int = 64
@@ -75,6 +76,8 @@ def train(teacher: Llama, examples: Sequence[Example], held_out: Sequence[Exampl
     """Trains until the last step and says so; false if a signal stopped it before. In
     out: checkpoint.pt, log.jsonl, curves.png."""
     student = keep(teacher, s.layers).train()
+    if s.head_type:
+        export.round_head(student, s.head_type)
     optimizer = _optimizer(student, s)
     start = _resume(out, student, optimizer, origin, s)
     feed, mix = Feed(examples, s.batch_tokens, s.seed), Mix(origin.temperature, s.hard)
@@ -89,7 +92,9 @@ def train(teacher: Llama, examples: Sequence[Example], held_out: Sequence[Exampl
             for group in optimizer.param_groups:
                 group["lr"] = s.rate(step)
             head = _cast(student.head, s.precision) if fixed is None else fixed
-            loss, soft, hard = distill_loss(answer_states(student, batch, s.precision), head, batch.target, mix)
+            cut = shortlist(head, batch.target, torch.Generator().manual_seed(s.seed << 32 | step))
+            states = answer_states(student, batch, s.precision)
+            loss, soft, hard = distill_loss(states, cut.head, cut.target, mix, cut.log_weight)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(_trained(student), 1.0)
@@ -151,7 +156,7 @@ def _optimizer(student: Llama, s: Settings) -> torch.optim.Optimizer:
     matrices = [p for p in _trained(student) if p.dim() > 1]
     vectors = [p for p in _trained(student) if p.dim() <= 1]
     groups = [{"params": matrices, "weight_decay": 0.01}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=s.lr, betas=(0.9, 0.95))
+    return torch.optim.AdamW(groups, lr=s.lr, betas=(0.9, 0.95), fused=True)
 
 
 def _cast(head: Tensor, precision: str) -> Tensor:

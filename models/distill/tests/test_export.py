@@ -29,6 +29,16 @@ def test_a_student_is_read_back_as_it_was(model: Llama, tiny: Path, tmp_path: Pa
         torch.testing.assert_close(got.state_dict()[name], want, rtol=0, atol=float(near * scale))
 
 
+def test_a_head_that_was_rounded_before_is_written_as_it_is(model: Llama, tiny: Path, tmp_path: Path) -> None:
+    student, out = keep(model, [1]), tmp_path / "s.gguf"
+    export.round_head(student, "q4_0")
+    assert not torch.equal(student.head, model.head)
+    export.export(student, tiny, export.Settings("q8_0", "q4_0"), out)
+    torch.testing.assert_close(teacher.load_model(out).head, student.head, rtol=0, atol=1e-3 * float(student.head.detach().abs().max()))
+    with pytest.raises(DistillError, match="--head-type q9"):
+        export.round_head(student, "q9")
+
+
 def test_metadata_is_the_teachers(model: Llama, tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "s.gguf"
     export.export(keep(model, [0, 3]), tiny, export.Settings("q4_0", "q8_0", "Small"), out)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from distill.loss import Mix, Target, distill_loss
+from distill.loss import Mix, Target, distill_loss, shortlist
 
 ROWS, WIDTH, VOCAB = 37, 12, 50
 
@@ -35,13 +35,52 @@ def test_loss_and_gradients_are_those_of_whole_logits(k: int, mix: Mix, chunk: i
     hidden, head, target = case(k, mix.temperature)
     want = dense(hidden, head, target, mix)
     want_grads = torch.autograd.grad(want, (hidden, head))
-    got, soft, hard = distill_loss(hidden, head, target, mix, chunk)
+    got, soft, hard = distill_loss(hidden, head, target, mix, chunk=chunk)
     torch.testing.assert_close(got, want)
     torch.testing.assert_close((1 - mix.hard) * soft + mix.hard * hard, want)
     # A factor, as gradient accumulation has it, reaches both.
     got_grads = torch.autograd.grad(3 * got, (hidden, head))
     for mine, theirs in zip(got_grads, want_grads, strict=True):
         torch.testing.assert_close(mine, 3 * theirs, atol=1e-9, rtol=1e-6)
+
+
+def test_a_shortlist_of_every_token_is_the_whole_head() -> None:
+    hidden, head, target = case(3, 2.0)
+    mix = Mix(2.0, 0.3)
+    cut = shortlist(head, target, torch.Generator(), VOCAB)
+    assert not cut.log_weight.any()
+    got, *_ = distill_loss(hidden, cut.head, cut.target, mix, cut.log_weight)
+    want = dense(hidden, head, target, mix)
+    torch.testing.assert_close(got, want)
+    for mine, theirs in zip(torch.autograd.grad(got, (hidden, head)), torch.autograd.grad(want, (hidden, head)), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("t", [1.0, 2.0])
+def test_a_drawn_token_stands_for_those_it_was_drawn_from(t: float) -> None:
+    hidden, head, target = case(3, t)
+    hidden, target, mix = hidden[:5], Target(target.ids[:5], target.probs[:5]), Mix(t, 0.3)
+    rest = VOCAB - len(target.ids.unique())
+    assert rest > 10
+    cut = shortlist(head, target, torch.Generator().manual_seed(1), 4)
+    assert len(cut.head) == VOCAB - rest + 4
+    # As if every drawn token were there so many times: whole numbers of them, here.
+    copies = 3
+    log_weight = torch.where(cut.log_weight > 0, torch.tensor(copies).log(), 0.0).double()
+    many = torch.cat((cut.head, *[cut.head[-4:]] * (copies - 1)))
+    got, *_ = distill_loss(hidden, cut.head, cut.target, mix, log_weight)
+    want = dense(hidden, many, cut.target, mix)
+    torch.testing.assert_close(got, want)
+    torch.testing.assert_close(torch.autograd.grad(got, hidden)[0], torch.autograd.grad(want, hidden)[0])
+    torch.testing.assert_close(cut.log_weight[-4:].exp(), torch.full((4,), rest / 4, dtype=torch.float64))
+    # Over many draws, the sum of the softmax is that of the whole one.
+    z = (hidden @ head.T / t).detach().exp().sum(1)
+    sums = []
+    for seed in range(400):
+        c = shortlist(head, target, torch.Generator().manual_seed(seed), 4)
+        sums.append((hidden @ c.head.T / t + c.log_weight).detach().exp().sum(1))
+    drawn = torch.stack(sums)
+    assert ((drawn.mean(0) - z).abs() < 4 * drawn.std(0) / len(sums) ** 0.5).all()
 
 
 def test_a_frozen_head_gets_no_gradient() -> None:
