@@ -13,7 +13,7 @@ from .shards import Example, Origin
 
 def write_card(
     out: Path, teacher: Path, draft: Path, result: dict[str, Any], others: list[dict[str, Any]],
-    state: dict[str, Any], examples: list[Example], origin: Origin, texts: dict[str, Any],
+    state: dict[str, Any], examples: list[Example], origin: Origin, texts: dict[str, Any], writer: str = "the teacher",
 ) -> None:  # fmt: skip
     reader = ggufs.open_gguf(draft)
     name = ggufs.value(reader, gguf.Keys.General.NAME, draft.stem)
@@ -41,7 +41,7 @@ def write_card(
         "",
         "## Data",
         "",
-        f"{len(examples):,} texts with {answers:,} answer tokens, all written by the teacher in answer to prompts from templates",
+        f"{len(examples):,} texts with {answers:,} answer tokens, all written by {writer} in answer to prompts from templates",
         f"(seed {texts['seed']}; {_counts(domains)}), {sum(e.sampled for e in examples):,} of them sampled at temperature",
         f"{texts['temperature']}, the others greedy. No other text. The targets are the teacher's {origin.top_k} likeliest tokens at each",
         f"position, at temperature {origin.temperature:g}, and the rest as one bucket.",
@@ -59,10 +59,18 @@ def write_card(
         *_acceptance(result),
         "",
     ]
+    lines += _picture(out, "curves.png", "Loss and acceptance while it was trained")
     if others:
-        lines += ["## Students that were compared", "", *_students([result, *others]), ""]
+        students = sorted([result, *others], key=lambda r: r["layers"])
+        lines += ["## Students that were compared", "", *_students(students), ""]
+        lines += _picture(out, "students.png", "Acceptance against cost, and by domain")
     with replacing(out) as part:
         part.write_text("\n".join(lines), encoding="utf-8")
+
+
+def _picture(card: Path, name: str, text: str) -> list[str]:
+    """A picture that lies beside the card."""
+    return [f"![{text}]({name})", ""] if (card.parent / name).exists() else []
 
 
 def _counts(domains: Counter[str]) -> str:
@@ -83,15 +91,21 @@ def _acceptance(result: dict[str, Any]) -> list[str]:
 
 
 def _students(results: list[dict[str, Any]]) -> list[str]:
+    domains = sorted(results[0]["greedy"], key=lambda d: (d != "all", d))
     lines = [
-        "| student | layers | bytes a token | greedy acceptance | tokens at depth 3 | best gain where a verification costs 1.1 passes |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "Cost of a token in bytes and in multiplications, acceptance of greedy answers by domain and of sampled ones in all,",
+        "tokens a verification at depth 3, and the best gain where a verification costs 1.1 passes, with its depth.",
+        "",
+        "| layers | bytes | mult. | " + " | ".join(domains) + " | sampled | depth 3 | gain |",
+        "| ---: " * (6 + len(domains)) + "|",
     ]
     for r in results:
-        all_ = r["greedy"]["all"]
         depth, best = max(r["gain"]["by_depth"].items(), key=lambda item: item[1])
+        greedy, cost = r["greedy"], r["cost"]
+        accepted = " | ".join(f"{greedy[d]['acceptance']:.3f}" if d in greedy else "" for d in domains)
+        sampled = f"{r['sampled']['all']['acceptance']:.3f}" if r["sampled"] else ""
         lines.append(
-            f"| {r['name']} | {r['layers']} | {r['cost']['bytes_share']:.0%} | {all_['acceptance']:.3f} "
-            f"| {all_['tokens_by_depth']['3']:.2f} | {best:.2f} × at depth {depth} |"
+            f"| {r['layers']} | {cost['bytes_share']:.0%} | {cost['flops_share']:.0%} | {accepted} | {sampled} "
+            f"| {greedy['all']['tokens_by_depth']['3']:.2f} | {best:.2f} × at {depth} |"
         )
     return lines

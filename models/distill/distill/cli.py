@@ -106,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--result", type=Path, required=True, help="file of evaluate")
     p.add_argument("--others", type=Path, nargs="*", default=[], help="files of evaluate of other students")
     p.add_argument("--text-seed", type=int, default=1, help="the seed that the texts were generated with")
+    p.add_argument("--writer", default="the teacher", help="who wrote the texts, where a faster file of the same model did")
     p.add_argument("--text-temperature", type=float, default=0.8, help="the temperature of sampled texts")
     p.add_argument("--out", type=Path, required=True, help="Markdown file")
 
@@ -263,7 +264,8 @@ def _card(a: argparse.Namespace) -> None:
     examples, origin = shards.load(a.labels)
     _, state = train.load_student(teacher.load_model(a.teacher), origin.teacher, a.folder)
     texts = {"seed": a.text_seed, "temperature": a.text_temperature}
-    write_card(a.out, a.teacher, a.student, read_json(a.result), [read_json(p) for p in a.others], state, examples, origin, texts)
+    others = [read_json(p) for p in a.others]
+    write_card(a.out, a.teacher, a.student, read_json(a.result), others, state, examples, origin, texts, a.writer)
 
 
 def _pad(a: argparse.Namespace) -> None:

@@ -6,15 +6,16 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 from fakegateway import FakeGateway
 
-from distill import teacher
+from distill import export, teacher
 from distill.cli import main
 from distill.gateway import Gateway
 
 SMALL = [
     "--count", "60", "--heldout", "24", "--shapes", "1,2", "--steps", "12", "--warmup", "2", "--batch-tokens", "2000", "--eval-every", "6",
-    "--clients", "4", "--top-k", "8", "--ablation-sample", "300", "--type", "q8_0",
+    "--clients", "4", "--top-k", "8", "--ablation-sample", "300", "--max-tokens", "24",
 ]  # fmt: skip
 
 
@@ -31,13 +32,19 @@ def test_run_makes_students_and_goes_on(tiny: Path, tmp_path: Path, capsys: pyte
         files = ("checkpoint.pt", "log.jsonl", "curves.png", f"Tiny-draft-{n}l.gguf", "result.json", "MODEL_CARD.md")
         assert {f"s{n}/{f}" for f in files} <= made.keys()
         assert teacher.load_model(work / f"s{n}" / f"Tiny-draft-{n}l.gguf").config.layers == n
-    assert {"students.png", "ablation.json", "texts/train.jsonl", "labels/heldout/000000.safetensors"} <= made.keys()
+    shards = {f"labels/{split}/000000.safetensors" for split in ("train", "heldout")}
+    assert {"students.png", "ablation.json", "texts/train.jsonl"} | shards <= made.keys()
     assert not [name for name in made if name.endswith(".part")]
     card = (work / "s2" / "MODEL_CARD.md").read_text()
     assert "apache-2.0" in card
     assert "60 texts" in card
     assert "| greedy | all |" in card
-    assert "Tiny-draft-1l" in card
+    assert [line[:5] for line in card.splitlines() if line.startswith(("| 1 |", "| 2 |"))] == ["| 1 |", "| 2 |"]
+    assert "](curves.png)" in card
+    # What the student was trained with is what is served.
+    rounded = teacher.load_model(tiny)
+    export.round_head(rounded, "q4_0")
+    torch.testing.assert_close(teacher.load_model(work / "s2/Tiny-draft-2l.gguf").head, rounded.head, rtol=0, atol=5e-3)
     # Again, with the gateway gone: what is there is used.
     assert main(["run", "--teacher", str(tiny), "--work", str(work), "--url", fake.url, *SMALL]) == 0
     again = state(work)
