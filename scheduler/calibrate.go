@@ -8,23 +8,38 @@ import (
 
 // Calibration measures an idle engine by plans of idle rows, the most telling
 // first, so that it can stop at any time: whoever runs it does as many as it has
-// time for, hands the outputs to Observe and calls Close.
+// time for, hands the outputs to Observe and calls Close. Without the first plans,
+// which Needed tells, predictions are guesses: they are worth waiting for.
 type Calibration struct {
-	s     *Scheduler
-	plans []engine.Plan
-	next  int
-	cold  bool // the first output is a warm-up
+	s      *Scheduler
+	plans  []engine.Plan
+	next   int
+	needed int  // so many plans
+	cold   bool // the first output is a warm-up
 
-	small, large, deep, deepChunk measurement // two prompt chunks; a row and a chunk behind a prompt
-	reading, drafting             measurement // what the draft model takes for that prompt, and for some tokens behind it
+	small, large    measurement // two prompt chunks
+	deep, deepGuess measurement // behind a prompt: a row, and one that guesses
+	deepChunk       measurement // and a chunk
+	reading         measurement // what the draft model takes for that prompt
+	drafting        measurement // and for some tokens behind it
 }
 
-// calibrationDraft is how many tokens are drafted to see what one costs.
-const calibrationDraft = 4
+const (
+	calibrationDraft = 4 // tokens that are drafted to see what one costs
+	calibrationGuess = 4 // rows of a sequence that are computed behind a prompt
+)
 
 type measurement struct {
 	tokens       int
 	nanos, depth float64
+}
+
+// least is the shorter of two measurements of the same; one that is empty is none.
+func (m measurement) least(o measurement) measurement {
+	if m.tokens > 0 && m.nanos <= o.nanos {
+		return m
+	}
+	return o
 }
 
 // Calibrate begins a calibration. No request may run.
@@ -57,7 +72,12 @@ func (s *Scheduler) Calibrate() *Calibration {
 		}
 		add(engine.PassDecode, rows...)
 	}
+	most := min(len(s.costs.width)-1, l.PassTokens, l.PoolTokens)
 	add(engine.PassDecode, idle(0, 1))
+	for w := 1; w <= min(calibrationGuess, most); w *= 2 { // what a guess of a token or three costs
+		width(w)
+		width(w)
+	}
 	add(engine.PassPrefill, idle(0, small))
 	// A real prompt, dropped afterwards, for a decode pass at depth.
 	c.plans = append(c.plans, engine.Plan{
@@ -65,28 +85,37 @@ func (s *Scheduler) Calibrate() *Calibration {
 		Passes: []engine.Pass{{Kind: engine.PassPrefill, Rows: []engine.Row{{Tokens: make([]engine.Token, large)}}}},
 	})
 	if l.Trims {
-		deep := idle(0, 1)
-		deep.Pos = int32(large)
-		add(engine.PassDecode, deep)
-		if large+small <= l.SlotTokens {
-			deep = idle(0, small)
-			deep.Pos = int32(large)
-			add(engine.PassPrefill, deep)
+		deep := func(kind engine.PassKind, n int) {
+			if large+n > l.SlotTokens {
+				return
+			}
+			row := idle(0, n)
+			row.Pos = int32(large)
+			add(kind, row)
 		}
+		// The first pass of its kind pays for more than itself.
+		for range 2 {
+			deep(engine.PassDecode, 1)
+		}
+		if most >= calibrationGuess {
+			for range 2 {
+				deep(engine.PassDecode, calibrationGuess)
+			}
+		}
+		deep(engine.PassPrefill, small)
 	}
 	if n := min(calibrationDraft, l.Draft, l.SlotTokens-large-1); n > 0 {
 		// Not for what it says: the draft model reads the prompt, and then goes on.
-		for _, draft := range []int{1, n} {
+		for _, draft := range []int{1, n, n} {
 			c.plans = append(c.plans, engine.Plan{
 				Edits:  []engine.Edit{{Kind: engine.EditTrim, Slot: 0, Len: int32(large)}},
 				Passes: []engine.Pass{{Kind: engine.PassDecode, Rows: []engine.Row{{Pos: int32(large), Tokens: make([]engine.Token, 1), Sample: true, Draft: int32(draft)}}}},
 			})
 		}
 	}
-	drop := len(c.plans)
+	c.needed = len(c.plans)
 	// 1, 2, 4, … and what rounds up to them; then the rest; then all again, since
 	// the least of two is nearer the truth on a noisy machine.
-	most := min(len(s.costs.width)-1, l.PassTokens, l.PoolTokens)
 	var order []int
 	for w := 1; w <= most; w *= 2 {
 		order = append(order, w)
@@ -112,8 +141,29 @@ func (s *Scheduler) Calibrate() *Calibration {
 			width(w)
 		}
 	}
-	c.plans[drop].Edits = append(c.plans[drop].Edits, engine.Edit{Kind: engine.EditDrop, Slot: 0})
+	drop := &c.plans[c.needed]
+	drop.Edits = append(drop.Edits, engine.Edit{Kind: engine.EditDrop, Slot: 0})
 	return c
+}
+
+// Needed reports whether the next plan is one of those without which predictions would
+// be guesses.
+func (c *Calibration) Needed() bool { return c.next < c.needed }
+
+// Expected is what the next plan may take, in nanoseconds, as far as that is known:
+// whether there is time for a long prompt is seen by a short one.
+func (c *Calibration) Expected() float64 {
+	if c.next == len(c.plans) || c.large.tokens == 0 {
+		return 0
+	}
+	tokens := 0
+	for _, r := range c.plans[c.next].Passes[0].Rows {
+		tokens += len(r.Tokens)
+	}
+	if tokens <= c.large.tokens {
+		return 0
+	}
+	return c.large.nanos * float64(tokens) / float64(c.large.tokens)
 }
 
 // Next returns the next plan to run, or false when all have run.
@@ -138,19 +188,28 @@ func (c *Calibration) Observe(out engine.Output) {
 	case draft > 0 && c.reading.nanos == 0:
 		c.reading = measurement{tokens: int(pass.Rows[0].Pos), nanos: float64(out.DraftNanos)}
 	case draft > 0:
-		c.drafting = measurement{tokens: int(draft), nanos: float64(out.DraftNanos)}
+		c.drafting = c.drafting.least(measurement{tokens: int(draft), nanos: float64(out.DraftNanos)})
 	case c.cold: // the first pass pays for memory that is touched for the first time
 		c.cold = false
 	case pass.Kind == engine.PassPrefill && m.depth > 0:
 		c.deepChunk = m
 	case pass.Kind == engine.PassPrefill:
 		c.small, c.large = c.large, m
+	case m.depth > 0 && m.tokens > 1:
+		c.deepGuess = c.deepGuess.least(m)
 	case m.depth > 0:
-		c.deep = m
+		c.deep = c.deep.least(m)
 	case !costs.measured[m.tokens] || m.nanos < costs.width[m.tokens]:
 		costs.width[m.tokens], costs.measured[m.tokens] = m.nanos, true
 	}
 }
+
+// What another row of a sequence may cost of its first one's attention: bounds for what
+// noise makes of it.
+const (
+	leastGuessDepth = 0.2
+	mostGuessDepth  = 1.5
+)
 
 // Close fits the model to what has been measured.
 func (c *Calibration) Close() {
@@ -158,6 +217,10 @@ func (c *Calibration) Close() {
 	costs.interpolate()
 	if d := c.deep; d.depth > 0 && costs.measured[1] {
 		costs.perDepth = max(1, (d.nanos-costs.width[1])/d.depth)
+		if g := c.deepGuess; g.depth > 0 && costs.measured[g.tokens] {
+			each := (g.nanos - costs.width[g.tokens] - costs.perDepth*d.depth) / (float64(g.tokens-1) * d.depth)
+			costs.guessDepth = min(max(each/costs.perDepth, leastGuessDepth), mostGuessDepth)
+		}
 	}
 	// A short chunk at depth tells little above the noise: bounds keep it sane.
 	costs.chunkDepth = costs.perDepth / 3

@@ -12,11 +12,13 @@ import "llamero/engine"
 //
 // width is a table, not a line: kernels work in fours, so 8 rows may cost less
 // than 7. d is what a row's attention looks at: its own tokens, and the mask of
-// the longest row of its pass at maskShare of the price.
+// the longest row of its pass at maskShare of the price. What a sequence guesses
+// attends to the same cells as its first row, at guessDepth of the price.
 type Costs struct {
 	width      []float64 // [w], w from 1; measured or interpolated
 	measured   []bool
 	perDepth   float64
+	guessDepth float64
 	chunkBase  float64
 	chunkToken float64
 	chunkDepth float64 // less than perDepth: a chunk's tokens attend to the same cells together
@@ -77,6 +79,7 @@ func NewCosts(l engine.Limits) *Costs {
 		width:       make([]float64, n+1),
 		measured:    make([]bool, n+1),
 		perDepth:    1e3,
+		guessDepth:  1,
 		chunkBase:   2e6,
 		chunkToken:  1e6,
 		chunkDepth:  1e3,
@@ -92,6 +95,12 @@ func NewCosts(l engine.Limits) *Costs {
 		c.draftStep, c.draftToken = draftShare*c.width[1], draftShare*c.chunkToken
 	}
 	return c
+}
+
+// besides is what so many tokens that are guessed behind rows of a depth attend to, in
+// cells of a first row's price.
+func (c *Costs) besides(depth, tokens int) int {
+	return int(c.guessDepth * float64(depth) * float64(tokens))
 }
 
 // decode predicts a decode pass whose rows attend to so many tokens together.
@@ -218,6 +227,10 @@ func (c *Costs) observe(s shape, nanos int64) {
 	}
 	err := misjudged(nanos, p)
 	if s.kind == engine.PassDecode {
+		if c.measured[1] && s.rows < len(c.width) && !c.measured[s.rows] {
+			c.meet(s, nanos)
+			return
+		}
 		deep := c.decodeScale * c.perDepth * float64(s.depth) / p
 		c.decodeScale *= 1 + learnScale*err
 		if s.rows < len(c.width) {
@@ -231,6 +244,15 @@ func (c *Costs) observe(s shape, nanos int64) {
 	c.chunkScale *= 1 + learnScale*err
 	c.chunkToken *= 1 + learnShape*err*(1-deep)
 	c.chunkDepth *= 1 + learnShape*err*deep
+}
+
+// meet takes what a width took that had not been measured: what was thought of it says
+// nothing. It may be out of line once; it is learnt like the others from then on.
+func (c *Costs) meet(s shape, nanos int64) {
+	took := float64(nanos)/c.decodeScale - c.perDepth*float64(s.depth)
+	c.width[s.rows] = max(took, c.width[1]/2)
+	c.measured[s.rows] = true
+	c.interpolate()
 }
 
 // Widths returns the table of decode passes by width at depth 0, in nanoseconds;

@@ -90,6 +90,25 @@ func TestCostsLearn(t *testing.T) {
 	}
 }
 
+// TestCostsMeetWidths: a width that calibration had no time for is taken for what it took
+// when it is seen first, whatever was thought of it, and what lies between with it.
+func TestCostsMeetWidths(t *testing.T) {
+	c := NewCosts(splitLimits(4, 1024))
+	c.perDepth = 0
+	c.width[1], c.measured[1] = 50e6, true
+	c.interpolate()
+	for range 2 { // the second time it is an outlier
+		c.observe(shape{kind: engine.PassDecode, rows: 3, tokens: 3}, 150e6)
+		c.observe(shape{kind: engine.PassDecode, rows: 3, tokens: 3}, 140e6)
+	}
+	if got := c.decode(3, 0); got < 135e6 || got > 160e6 {
+		t.Errorf("3 rows are thought to take %.0f ms", got/1e6)
+	}
+	if got := c.decode(2, 0); got < 80e6 || got > 120e6 {
+		t.Errorf("2 rows are thought to take %.0f ms", got/1e6)
+	}
+}
+
 // TestCostsSurviveOutliers: a pass that the machine slept through is not believed.
 func TestCostsSurviveOutliers(t *testing.T) {
 	w := newMachine(t, Config{Limits: splitLimits(8, 256)}, 1)

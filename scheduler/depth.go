@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"cmp"
-	"math"
 	"slices"
 
 	"llamero/engine"
@@ -52,7 +51,7 @@ func (s *Scheduler) prospects(decoding []*sequence) []prospect {
 		}
 		most := min(mostGuess, q.limit-len(q.tokens)-1)
 		p := prospect{q: q, match: s.repetition(q, most)}
-		if x := q.drafts.among(s.draftRate); s.costs.drafts() {
+		if x := q.drafts.among(s.draftRate, ownDrafts); s.costs.drafts() {
 			p.draft = worth(min(most, s.cfg.Limits.Draft), func(int) float64 { return x })
 			p.read = s.costs.draftRead(q.unread()) / float64(max(1, q.run()))
 		}
@@ -122,7 +121,7 @@ func (b *builder) guessEvenly(lo, hi int32, plain float64) (tokens int, drafts m
 	n, deep := float64(len(decoding)), b.depth(lo, hi)
 	rate, drafting := s.cfg.Guess*n/plain, false
 	for k := 1; k <= min(most, longest); k++ {
-		pass := s.costs.decode(width*(k+1), deep*(k+1))
+		pass := s.costs.decode(width*(k+1), deep+s.costs.besides(deep, k))
 		alone, mixed, rows, reading := n, n, 0, 0.0
 		for i := range prospects {
 			p := &prospects[i]
@@ -178,7 +177,7 @@ func (b *builder) guessFreely(decoding []*sequence, deep, room int, plain float6
 	slices.SortStableFunc(all, func(x, y candidate) int { return cmp.Compare(y.worth, x.worth) })
 	n := len(decoding)
 	most := min(room, l.PassTokens, l.PassOutputs) - n
-	each := float64(deep) / float64(n)
+	each := deep / n
 	rate, drafted, taken := s.cfg.Guess*float64(n)/plain, 0, 0
 	for k := 0; k <= longest; k++ {
 		tokens, width, rows, reading := float64(n), 0, 0, 0.0
@@ -199,7 +198,7 @@ func (b *builder) guessFreely(decoding []*sequence, deep, room int, plain float6
 			extra += s.costs.draft(rows, k)
 		}
 		try := func(i int) {
-			if r := tokens / (s.costs.decode(n+width, deep+int(math.Round(float64(width)*each))) + extra); r > rate {
+			if r := tokens / (s.costs.decode(n+width, deep+s.costs.besides(each, width)) + extra); r > rate {
 				rate, drafted, taken = r, k, i
 			}
 		}

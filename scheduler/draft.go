@@ -50,9 +50,14 @@ func (s *Scheduler) drafted(q *sequence, row *engine.Row, out *engine.RowOutput,
 	return n, ok
 }
 
-// ownDraftDecay is of what a sequence has taught of its drafts. Single tokens say less
-// than those of a match, which is right or wrong as a whole.
-const ownDraftDecay = 0.95
+const (
+	// ownDraftDecay is of what a sequence has taught of its drafts. Single tokens say less
+	// than those of a match, which is right or wrong as a whole.
+	ownDraftDecay = 0.97
+	// ownDrafts is how many of its own tokens weigh as much as those of all: texts differ
+	// less in how well they can be drafted than in how they repeat themselves.
+	ownDrafts = 12
+)
 
 // undrafted takes note of a decode pass for which nothing was drafted.
 func (s *Scheduler) undrafted(pass *engine.Pass) {

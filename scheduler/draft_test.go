@@ -122,23 +122,23 @@ func TestDraftsAgain(t *testing.T) {
 		r.learn(false, allDecay)
 	}
 	var own rate
-	if x := own.among(r); x > 0.2 {
+	if x := own.among(r, ownDrafts); x > 0.2 {
 		t.Errorf("what was wrong 400 times promises %.2f", x)
 	}
 	for range 3000 {
 		r.fade(allFade, newDraftRate())
 	}
-	if x := own.among(r); x < 0.9*hopeful || x > hopeful {
+	if x := own.among(r, ownDrafts); x < 0.9*hopeful || x > hopeful {
 		t.Errorf("long after, it promises %.2f", x)
 	}
 	for range 50 {
 		own.learn(false, ownDraftDecay)
 	}
-	low := own.among(newDraftRate())
+	low := own.among(newDraftRate(), ownDrafts)
 	for range 300 {
 		own.fade(ownFade, rate{})
 	}
-	if x := own.among(newDraftRate()); x <= low || x < 0.9*hopeful {
+	if x := own.among(newDraftRate(), ownDrafts); x <= low || x < 0.9*hopeful {
 		t.Errorf("to whom it was wrong 50 times it promises %.2f, and long after %.2f", low, x)
 	}
 }

@@ -79,9 +79,10 @@ func (r *rate) learn(ok bool, decay float64) {
 	}
 }
 
-// among is the share that is to be expected of one of many.
-func (r *rate) among(all rate) float64 {
-	return (r.right + ownTrials*all.right/all.tried) / (r.tried + ownTrials)
+// among is the share that is to be expected of one of many, who weigh as much as so many
+// of its own trials.
+func (r *rate) among(all rate, weight float64) float64 {
+	return (r.right + weight*all.right/all.tried) / (r.tried + weight)
 }
 
 const (
@@ -104,7 +105,7 @@ func newOdds() *odds {
 }
 
 // next is the probability that a sequence's match is continued by one token more.
-func (o *odds) next(own rate, length int) float64 { return own.among(o[min(length, mostMatch)]) }
+func (o *odds) next(own rate, length int) float64 { return own.among(o[min(length, mostMatch)], ownTrials) }
 
 // drew takes a token that has been drawn, before it is appended to the sequence.
 func (s *Scheduler) drew(q *sequence, t engine.Token) {

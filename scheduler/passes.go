@@ -170,7 +170,8 @@ func (b *builder) decodeWindow(lo, hi int32) {
 		}
 	}
 	b.guessed += guess * len(rows)
-	b.addPass(engine.PassDecode, rows, who, b.depth(lo, hi)*(1+guess))
+	deep := b.depth(lo, hi)
+	b.addPass(engine.PassDecode, rows, who, deep+s.costs.besides(deep, guess))
 }
 
 // windowCost predicts a pass over slots lo to hi.
@@ -217,7 +218,7 @@ func (b *builder) decodeUnified() {
 		b.guessed += guess[q].tokens
 	}
 	if b.guessed > 0 {
-		depth += b.guessed * depth / n
+		depth += s.costs.besides(depth/n, b.guessed)
 		n += b.guessed
 		width = s.costs.round(n, depth, min(room, s.cfg.Limits.PassTokens))
 	}

@@ -108,12 +108,23 @@ func newLoop(eng engine.Engine, opt Options, c common) (*Loop, error) {
 	return l, nil
 }
 
+// patience is how many times as long as it should a calibration may take for what is
+// needed most: an engine whose passes are long has little measured in the time else.
+const patience = 10
+
 // calibrate measures passes until the time is used up.
 func (l *Loop) calibrate() error {
 	c := l.sched.Calibrate()
 	start := time.Now()
 	passes := 0
-	for time.Since(start) < l.opt.Calibrate {
+	for {
+		limit := l.opt.Calibrate
+		if c.Needed() {
+			limit *= patience
+		}
+		if time.Since(start)+time.Duration(c.Expected()) >= limit {
+			break
+		}
 		p, ok := c.Next()
 		if !ok {
 			break

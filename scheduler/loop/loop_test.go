@@ -283,19 +283,28 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// TestCalibrationIsBounded: a slow engine does not hold up the start.
+// TestCalibrationIsBounded: a slow engine holds up the start for what predictions rest
+// on, a very slow one not even for that.
 func TestCalibrationIsBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		e := newTimed(8)
-		e.Cost = func(*engine.Pass, int) int64 { return int64(300 * time.Millisecond) }
-		began := time.Now()
-		l := start(t, e, Options{Calibrate: time.Second})
-		defer stop(t, l)
-		if d := time.Since(began); d < time.Second || d > 1300*time.Millisecond {
-			t.Errorf("calibration took %v", d)
-		}
-		expect(t, e, request(1, 10, 3), 0, read(t, submit(t, l, request(1, 10, 3)), 1)[0])
-	})
+	for _, c := range []struct{ pass, least, most time.Duration }{
+		{10 * time.Millisecond, 0, time.Second},
+		{300 * time.Millisecond, time.Second, 6 * time.Second},
+		{6 * time.Second, 6 * time.Second, 16 * time.Second},
+	} {
+		t.Run(c.pass.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := newTimed(8)
+				e.Cost = func(*engine.Pass, int) int64 { return int64(c.pass) }
+				began := time.Now()
+				l := start(t, e, Options{Calibrate: time.Second})
+				defer stop(t, l)
+				if d := time.Since(began); d < c.least || d > c.most {
+					t.Errorf("calibration took %v", d)
+				}
+				expect(t, e, request(1, 10, 3), 0, read(t, submit(t, l, request(1, 10, 3)), 1)[0])
+			})
+		})
+	}
 }
 
 func TestStreamNextEndsWithContext(t *testing.T) {
