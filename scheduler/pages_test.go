@@ -162,6 +162,31 @@ func TestPromptThatEndsAPage(t *testing.T) {
 	}
 }
 
+// A tail that is a little short of what is computed in tiles begins early enough to be
+// that long, in the split layout; one that is far from it begins behind all that is known.
+func TestTailsFillTheirTile(t *testing.T) {
+	for _, c := range []struct {
+		layout     engine.Layout
+		tail, want int // tokens cached of 160 that are known
+	}{
+		{engine.Split, 60, 156}, {engine.Split, 20, 160}, {engine.Split, tileRows, 160}, {engine.Unified, 60, 160},
+	} {
+		w := newPaged(t, 2, 50, c.layout)
+		common := prompt(1, 160)
+		first, second := paged(1, join(common, prompt(2, 80)), 10), paged(2, join(common, prompt(3, c.tail)), 10)
+		w.add(first)
+		w.run()
+		before := w.computed
+		w.add(second)
+		w.run()
+		w.expect(first)
+		w.expect(second)
+		if w.cached[2] != c.want || w.computed-before != 160-c.want+c.tail+9 {
+			t.Errorf("%v, a tail of %d: %d tokens cached, want %d; %d computed", c.layout, c.tail, w.cached[2], c.want, w.computed-before)
+		}
+	}
+}
+
 // Followers' tails that fill several passes are read in one step, and as many of them
 // in each pass: what is left of the last one is nobody's gain.
 func TestFollowersShareTheirPasses(t *testing.T) {
@@ -365,7 +390,7 @@ func TestSmallMemory(t *testing.T) {
 	for round := range 12 {
 		for i := range 3 {
 			id++
-			r := paged(id, join(system, prompt(uint64(1000+round*10+i), 60)), 8)
+			r := paged(id, join(system, prompt(uint64(1000+round*10+i), tileRows)), 8)
 			w.add(r)
 		}
 		w.run()
