@@ -18,8 +18,7 @@ type Calibration struct {
 	cold   bool // the first output is a warm-up
 
 	small, large    measurement // two prompt chunks
-	deep, deepGuess measurement // behind a prompt: a row, and one that guesses
-	deepChunk       measurement // and a chunk
+	deep, deepChunk measurement // behind a prompt: a row that guesses, and a chunk
 	reading         measurement // what the draft model takes for that prompt
 	drafting        measurement // and for some tokens behind it
 }
@@ -93,14 +92,9 @@ func (s *Scheduler) Calibrate() *Calibration {
 			row.Pos = int32(large)
 			add(kind, row)
 		}
-		// The first pass of its kind pays for more than itself.
+		// One row pays for more than its depth, and so does the first pass of its kind.
 		for range 2 {
-			deep(engine.PassDecode, 1)
-		}
-		if most >= calibrationGuess {
-			for range 2 {
-				deep(engine.PassDecode, calibrationGuess)
-			}
+			deep(engine.PassDecode, min(calibrationGuess, most))
 		}
 		deep(engine.PassPrefill, small)
 	}
@@ -195,8 +189,6 @@ func (c *Calibration) Observe(out engine.Output) {
 		c.deepChunk = m
 	case pass.Kind == engine.PassPrefill:
 		c.small, c.large = c.large, m
-	case m.depth > 0 && m.tokens > 1:
-		c.deepGuess = c.deepGuess.least(m)
 	case m.depth > 0:
 		c.deep = c.deep.least(m)
 	case !costs.measured[m.tokens] || m.nanos < costs.width[m.tokens]:
@@ -204,23 +196,12 @@ func (c *Calibration) Observe(out engine.Output) {
 	}
 }
 
-// What another row of a sequence may cost of its first one's attention: bounds for what
-// noise makes of it.
-const (
-	leastGuessDepth = 0.2
-	mostGuessDepth  = 1.5
-)
-
 // Close fits the model to what has been measured.
 func (c *Calibration) Close() {
 	costs := c.s.costs
 	costs.interpolate()
-	if d := c.deep; d.depth > 0 && costs.measured[1] {
-		costs.perDepth = max(1, (d.nanos-costs.width[1])/d.depth)
-		if g := c.deepGuess; g.depth > 0 && costs.measured[g.tokens] {
-			each := (g.nanos - costs.width[g.tokens] - costs.perDepth*d.depth) / (float64(g.tokens-1) * d.depth)
-			costs.guessDepth = min(max(each/costs.perDepth, leastGuessDepth), mostGuessDepth)
-		}
+	if d := c.deep; d.depth > 0 && costs.measured[d.tokens] {
+		costs.perDepth = max(1, (d.nanos-costs.width[d.tokens])/(float64(d.tokens)*d.depth))
 	}
 	// A short chunk at depth tells little above the noise: bounds keep it sane.
 	costs.chunkDepth = costs.perDepth / 3

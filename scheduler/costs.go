@@ -12,13 +12,11 @@ import "llamero/engine"
 //
 // width is a table, not a line: kernels work in fours, so 8 rows may cost less
 // than 7. d is what a row's attention looks at: its own tokens, and the mask of
-// the longest row of its pass at maskShare of the price. What a sequence guesses
-// attends to the same cells as its first row, at guessDepth of the price.
+// the longest row of its pass at maskShare of the price.
 type Costs struct {
 	width      []float64 // [w], w from 1; measured or interpolated
 	measured   []bool
 	perDepth   float64
-	guessDepth float64
 	chunkBase  float64
 	chunkToken float64
 	chunkDepth float64 // less than perDepth: a chunk's tokens attend to the same cells together
@@ -79,7 +77,6 @@ func NewCosts(l engine.Limits) *Costs {
 		width:       make([]float64, n+1),
 		measured:    make([]bool, n+1),
 		perDepth:    1e3,
-		guessDepth:  1,
 		chunkBase:   2e6,
 		chunkToken:  1e6,
 		chunkDepth:  1e3,
@@ -95,12 +92,6 @@ func NewCosts(l engine.Limits) *Costs {
 		c.draftStep, c.draftToken = draftShare*c.width[1], draftShare*c.chunkToken
 	}
 	return c
-}
-
-// besides is what so many tokens that are guessed behind rows of a depth attend to, in
-// cells of a first row's price.
-func (c *Costs) besides(depth, tokens int) int {
-	return int(c.guessDepth * float64(depth) * float64(tokens))
 }
 
 // decode predicts a decode pass whose rows attend to so many tokens together.

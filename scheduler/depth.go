@@ -121,7 +121,7 @@ func (b *builder) guessEvenly(lo, hi int32, plain float64) (tokens int, drafts m
 	n, deep := float64(len(decoding)), b.depth(lo, hi)
 	rate, drafting := s.cfg.Guess*n/plain, false
 	for k := 1; k <= min(most, longest); k++ {
-		pass := s.costs.decode(width*(k+1), deep+s.costs.besides(deep, k))
+		pass := s.costs.decode(width*(k+1), deep*(k+1))
 		alone, mixed, rows, reading := n, n, 0, 0.0
 		for i := range prospects {
 			p := &prospects[i]
@@ -198,7 +198,7 @@ func (b *builder) guessFreely(decoding []*sequence, deep, room int, plain float6
 			extra += s.costs.draft(rows, k)
 		}
 		try := func(i int) {
-			if r := tokens / (s.costs.decode(n+width, deep+s.costs.besides(each, width)) + extra); r > rate {
+			if r := tokens / (s.costs.decode(n+width, deep+width*each) + extra); r > rate {
 				rate, drafted, taken = r, k, i
 			}
 		}

@@ -39,12 +39,13 @@ func (d drafting) run(t *testing.T) (*enginetest.Fake, Stats) {
 	}
 	w := newWorld(t, cfg)
 	w.f.Wrong, w.f.DraftCost, w.f.Echo = d.wrong, d.cost, d.echo
-	w.f.Cost = func(p *engine.Pass, depth int) int64 {
-		n := 0
+	w.f.Cost = func(p *engine.Pass, _ int) int64 {
+		n, attended := 0, 0
 		for i := range p.Rows {
 			n += p.Rows[i].Width()
+			attended += p.Rows[i].Width() * int(p.Rows[i].Pos)
 		}
-		return 5e6 + int64(n-1)*d.perToken + int64(depth)*1000
+		return 5e6 + int64(n-1)*d.perToken + int64(attended)*100
 	}
 	w.s.costs = NewCosts(l)
 	w.calibrate()

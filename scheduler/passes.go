@@ -170,8 +170,7 @@ func (b *builder) decodeWindow(lo, hi int32) {
 		}
 	}
 	b.guessed += guess * len(rows)
-	deep := b.depth(lo, hi)
-	b.addPass(engine.PassDecode, rows, who, deep+s.costs.besides(deep, guess))
+	b.addPass(engine.PassDecode, rows, who, b.depth(lo, hi)*(1+guess))
 }
 
 // windowCost predicts a pass over slots lo to hi.
@@ -218,7 +217,7 @@ func (b *builder) decodeUnified() {
 		b.guessed += guess[q].tokens
 	}
 	if b.guessed > 0 {
-		depth += s.costs.besides(depth/n, b.guessed)
+		depth += b.guessed * depth / n
 		n += b.guessed
 		width = s.costs.round(n, depth, min(room, s.cfg.Limits.PassTokens))
 	}

@@ -24,7 +24,7 @@ func machine(factor float64) func(p *engine.Pass, depth int) int64 {
 	return func(p *engine.Pass, depth int) int64 {
 		n := 0
 		for i := range p.Rows {
-			n += len(p.Rows[i].Tokens)
+			n += p.Rows[i].Width()
 		}
 		if p.Kind == engine.PassPrefill {
 			attention := float64(chunkAttention)
@@ -36,7 +36,7 @@ func machine(factor float64) func(p *engine.Pass, depth int) int64 {
 		w := min(n, len(measured)-1)
 		sum := 0
 		for i := range p.Rows {
-			sum += int(p.Rows[i].Pos)
+			sum += int(p.Rows[i].Pos) * p.Rows[i].Width() // every row attends for itself
 		}
 		return int64(factor * (1e6*measured[w] + decodeAttention*float64(attended(w, sum, depth)) + 1e6*float64(n-w)))
 	}
