@@ -118,7 +118,7 @@ faults: deps files venv ## every fault at full size, and a table of them (over a
 	CI=true LLAMERO_FAULTS=$(CURDIR)/bin/faults LLAMERO_SOAK=30m LLAMERO_SCHEMATHESIS_VENV=$(venv)/schemathesis \
 	go test -count=1 -timeout 4h -run '$(FAULTS)' -v ./server/e2e
 
-distill: files $(torch_ready) ## distil drafts of the default model: hours, goes on (ARGS="--shapes 6")
+distill: files $(torch_ready) ## distil drafts of the default model: hours, goes on (ARGS="--shapes 7")
 	PYTHONPATH=models/distill $(torch) -m distill run --llamero $(bin) --work $(DISTILL) \
 		--teacher "$${LLAMERO_MODEL:-$$($(bin) models path)}" $(ARGS)
 

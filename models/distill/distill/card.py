@@ -96,8 +96,8 @@ def _students(results: list[dict[str, Any]]) -> list[str]:
         "Cost of a token in bytes and in multiplications, acceptance of greedy answers by domain and of sampled ones in all,",
         "tokens a verification at depth 3, and the best gain where a verification costs 1.1 passes, with its depth.",
         "",
-        "| layers | bytes | mult. | " + " | ".join(domains) + " | sampled | depth 3 | gain |",
-        "| ---: " * (6 + len(domains)) + "|",
+        "| student | layers | bytes | mult. | " + " | ".join(domains) + " | sampled | depth 3 | gain |",
+        "| --- |" + " ---: |" * (6 + len(domains)),
     ]
     for r in results:
         depth, best = max(r["gain"]["by_depth"].items(), key=lambda item: item[1])
@@ -105,7 +105,7 @@ def _students(results: list[dict[str, Any]]) -> list[str]:
         accepted = " | ".join(f"{greedy[d]['acceptance']:.3f}" if d in greedy else "" for d in domains)
         sampled = f"{r['sampled']['all']['acceptance']:.3f}" if r["sampled"] else ""
         lines.append(
-            f"| {r['layers']} | {cost['bytes_share']:.0%} | {cost['flops_share']:.0%} | {accepted} | {sampled} "
+            f"| {r['name']} | {r['layers']} | {cost['bytes_share']:.0%} | {cost['flops_share']:.0%} | {accepted} | {sampled} "
             f"| {greedy['all']['tokens_by_depth']['3']:.2f} | {best:.2f} × at {depth} |"
         )
     return lines

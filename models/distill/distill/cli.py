@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--out", type=Path, required=True, help="folder of the run; one that was stopped goes on")
     p.add_argument("--layers", type=_numbers, default=(), help="layers to keep, like 0,1,2,15,28,29")
     p.add_argument("--ablation", type=Path, help="file of ablate that says which layers to keep, with --keep")
-    p.add_argument("--keep", type=int, default=6, help="how many layers to keep, by --ablation")
+    p.add_argument("--keep", type=int, default=7, help="how many layers to keep, by --ablation")
     p.add_argument("--head-type", default=_HEAD, help="type that export is to give embedding and head (empty: not rounded)")
     _train_flags(p)
 
@@ -92,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--student", type=Path, required=True, help="GGUF file of the draft")
     p.add_argument("--target", type=Path, required=True, help="GGUF file of the model that it drafts for")
     p.add_argument("--labels", type=Path, required=True, help="folder of shards of held-out texts")
+    p.add_argument("--name", default="", help="what it is called in tables (empty: as its file)")
     p.add_argument("--out", type=Path, required=True, help="JSON file")
 
     p = command("plot", _plot, "draw the acceptance and cost of students")
@@ -121,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--llamero", default="llamero", help="the llamero that serves the teacher")
     p.add_argument("--url", default="", help="a gateway that serves the teacher already")
     p.add_argument("--heldout", type=int, default=500, help="held-out texts")
-    p.add_argument("--shapes", type=_numbers, default=(4, 6, 8), help="layers of each student")
+    p.add_argument("--shapes", type=_numbers, default=(4, 7, 10), help="layers of each student")
     p.add_argument("--ablation-sample", type=int, default=2000, help="labels that layers are chosen by")
     _generate_flags(p, count=20000, seed="--text-seed")
     _label_flags(p)
@@ -250,7 +251,7 @@ def _evaluate(a: argparse.Namespace) -> None:
     student = teacher.load_model(a.student).eval()
     if student.config.vocab != origin.vocab:
         raise DistillError(f"{a.student} has a vocabulary of {student.config.vocab}, the labels one of {origin.vocab}")
-    result = evaluate.evaluate(a.student.stem, student, examples, a.target, a.student, a.out, origin.precision)
+    result = evaluate.evaluate(a.name or a.student.stem, student, examples, a.target, a.student, a.out, origin.precision)
     for kind in ("greedy", "sampled"):
         for domain, f in result[kind].items():
             print(f"{kind:8} {domain:8} {f['acceptance']:.3f} accepted, {f['tokens_by_depth']['3']:.2f} tokens a verification at depth 3")

@@ -45,11 +45,10 @@ def draw_students(results: Sequence[dict[str, Any]], out: Path) -> None:
     left, right = figure.subplots(1, 2)
     for i, r in enumerate(results):
         domains = r["greedy"]
-        label = f"{r['layers']} layers"
-        left.plot(r["cost"]["bytes_share"], domains["all"]["acceptance"], "o", label=label)
+        left.plot(r["cost"]["bytes_share"], domains["all"]["acceptance"], "o", label=r["name"])
         names = sorted(domains, key=lambda d: (d == "all", d))
         at = [x + (i - (len(results) - 1) / 2) * 0.8 / len(results) for x in range(len(names))]
-        right.bar(at, [domains[d]["acceptance"] for d in names], 0.8 / len(results), label=label)
+        right.bar(at, [domains[d]["acceptance"] for d in names], 0.8 / len(results), label=r["name"])
         right.set_xticks(range(len(names)), names)
     left.set(
         xlabel="bytes a token, of the teacher's", ylabel="greedy acceptance", title="Acceptance against cost", xlim=(0, None), ylim=(0, 1)

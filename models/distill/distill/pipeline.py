@@ -1,7 +1,7 @@
 """The whole way from a teacher to drafts of several shapes, in one folder.
 
     texts/      what the teacher wrote        labels/     what it thought likely
-    ablation.json                             s6/ s8/ …   a student each: checkpoint,
+    ablation.json                             s4/ s7/ …   a student each: checkpoint,
     students.png                                          log, curves, GGUF, figures, card
 
 Every stage finds what it has done before, so that the same command goes on.

@@ -33,7 +33,7 @@ from .shards import Example, Origin
 class Settings:
     layers: tuple[int, ...]
     steps: int
-    batch_tokens: int = 2048
+    batch_tokens: int = 1024
     lr: float = 1e-3
     warmup: int = 50
     hard: float = 0.1
