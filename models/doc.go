@@ -31,4 +31,9 @@
 //
 // Serving never fetches: a missing file is a *MissingError that names the command
 // to run.
+//
+// # The draft
+//
+// draft/ holds a draft model of the default model, which distill/ has made, and its
+// model card. It is a file of this repository and not fetched.
 package models
