@@ -105,7 +105,9 @@ func newOdds() *odds {
 }
 
 // next is the probability that a sequence's match is continued by one token more.
-func (o *odds) next(own rate, length int) float64 { return own.among(o[min(length, mostMatch)], ownTrials) }
+func (o *odds) next(own rate, length int) float64 {
+	return own.among(o[min(length, mostMatch)], ownTrials)
+}
 
 // drew takes a token that has been drawn, before it is appended to the sequence.
 func (s *Scheduler) drew(q *sequence, t engine.Token) {

@@ -110,7 +110,7 @@ func newLoop(eng engine.Engine, opt Options, c common) (*Loop, error) {
 
 // patience is how many times as long as it should a calibration may take for what is
 // needed most: an engine whose passes are long has little measured in the time else.
-const patience = 10
+const patience = 6
 
 // calibrate measures passes until the time is used up.
 func (l *Loop) calibrate() error {
