@@ -247,15 +247,15 @@ func (b *builder) restore(q *sequence, slot int32) {
 	}
 }
 
-// resume returns where a sequence goes on that could begin with n tokens: there, or where
-// what is left makes whole tiles, if that is predicted to cost less. Up to twice as many
-// tokens are computed then in half the time.
+// resume returns where a sequence goes on that could begin with n tokens: there, or a
+// tile before its end, if computing some tokens again is predicted to cost less than a
+// tail that is short of a tile. It begins with a token at least.
 func (s *Scheduler) resume(q *sequence, n int) int {
-	left := len(q.tokens) - n
-	if s.cfg.Limits.Layout != engine.Split || !s.cfg.Limits.Trims || left >= tileRows || n+left < tileRows {
+	at := len(q.tokens) - tileRows
+	if s.cfg.Limits.Layout != engine.Split || !s.cfg.Limits.Trims || at < 1 || at >= n {
 		return n
 	}
-	if at := n + left - tileRows; s.costs.chunk(tileRows, at) < s.costs.chunk(left, n)*roundGain {
+	if s.costs.chunk(tileRows, at) < s.costs.chunk(len(q.tokens)-n, n)*roundGain {
 		return at
 	}
 	return n
