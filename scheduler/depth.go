@@ -177,7 +177,6 @@ func (b *builder) guessFreely(decoding []*sequence, deep, room int, plain float6
 	slices.SortStableFunc(all, func(x, y candidate) int { return cmp.Compare(y.worth, x.worth) })
 	n := len(decoding)
 	most := min(room, l.PassTokens, l.PassOutputs) - n
-	each := deep / n
 	rate, drafted, taken := s.cfg.Guess*float64(n)/plain, 0, 0
 	for k := 0; k <= longest; k++ {
 		tokens, width, rows, reading := float64(n), 0, 0, 0.0
@@ -198,7 +197,7 @@ func (b *builder) guessFreely(decoding []*sequence, deep, room int, plain float6
 			extra += s.costs.draft(rows, k)
 		}
 		try := func(i int) {
-			if r := tokens / (s.costs.decode(n+width, deep+width*each) + extra); r > rate {
+			if r := tokens / (s.costs.decode(n+width, deep+width*deep/n) + extra); r > rate {
 				rate, drafted, taken = r, k, i
 			}
 		}

@@ -112,23 +112,23 @@ func TestSameWithGuesses(t *testing.T) {
 						}
 					}
 				}
-				// Draws by chance near the border of a token's share fall to its other side by
-				// rounding: draft and verification are passes of different shapes.
-				least := guesses.Tokens * 4 / 5
-				if heat > 0 {
+				least := 0
+				switch {
+				case c.draft == model && heat == 0:
+					least = guesses.Tokens * 4 / 5
+				case c.draft == model:
+					// Draws by chance near the border of a token's share fall to its other side by
+					// rounding: draft and verification are passes of different shapes.
 					least = guesses.Tokens / 2
+				case c.draft == shippedDraft && heat == 0:
+					// To repeat a list is what seven layers do worst; and it is asked here whether
+					// it pays or not. Over 50 prompts it had 0.42 right.
+					least = guesses.Tokens / 5
+				case c.draft == shippedDraft:
+					least = 1 // 0.34, which three prompts of 24 tokens are too few to show
 				}
-				if c.draft == model && guesses.Accepted < least {
-					t.Errorf("the model has %d of %d tokens right that it drafts for itself", guesses.Accepted, guesses.Tokens)
-				}
-				// To repeat a list is what seven layers do worst; and it is asked here whether it
-				// pays or not. Over 50 prompts it had 0.42 right, and 0.34 of what chance draws,
-				// which three prompts of 24 tokens are too few to show.
-				if least = guesses.Tokens / 5; heat > 0 {
-					least = 1
-				}
-				if c.draft == shippedDraft && guesses.Accepted < least {
-					t.Errorf("the shipped draft has %d of %d tokens right", guesses.Accepted, guesses.Tokens)
+				if guesses.Accepted < least {
+					t.Errorf("%s has %d of %d drafted tokens right, at least %d were expected", c.draft, guesses.Accepted, guesses.Tokens, least)
 				}
 				if guesses.Tokens == 0 || heat == 0 && guesses.Accepted == 0 {
 					t.Errorf("too few guesses to show anything: %+v", guesses)

@@ -28,7 +28,7 @@ type Options struct {
 	TargetITL time.Duration // time that a step may take while requests decode; 600 ms
 	Queue     int           // requests that may wait, for a Group's loops together; 64
 	QueueWait time.Duration // how long a request waits at most for its slot; 0: no bound
-	Calibrate time.Duration // time that New may spend on measuring, up to patience times that where passes are long; 1 s, negative: none
+	Calibrate time.Duration // time that New may spend on measuring, longer where passes are: see patience; 1 s, negative: none
 	Log       *slog.Logger  // nil: slog.Default
 	Observer  Observer
 
