@@ -30,10 +30,17 @@ const (
 )
 
 func main() {
-	// The first SIGINT or SIGTERM ends the context; stop then gives the signals back
-	// to the system, so that the second one ends the process at once.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
+	// The first SIGINT or SIGTERM ends the context, once the signals have been given back
+	// to the system: whoever has seen it end can count on the second one, which ends the
+	// process at once.
+	ctx, cancel := context.WithCancel(context.Background())
+	first := make(chan os.Signal, 1)
+	signal.Notify(first, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-first
+		signal.Stop(first)
+		cancel()
+	}()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
