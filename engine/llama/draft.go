@@ -88,13 +88,13 @@ func drafts(m, of llama.Model) error {
 }
 
 // open allocates the KV cache: as many tokens as the model's pool holds.
-func (d *draft) open(l engine.Limits, threads int, typeK, typeV llama.GGMLType) error {
+func (d *draft) open(l engine.Limits, t threads, typeK, typeV llama.GGMLType) error {
 	n := l.Slots + 1 // in one pool, one more than are used: see Limits.Scratch
-	p := contextParams(n, l.PassTokens, n, threads)
+	p := contextParams(n, l.PassTokens, n, t.n)
 	p.KVUnified = 1
 	p.NCtx = uint32(l.PoolTokens + 64)
 	p.TypeK, p.TypeV = typeK, typeV
-	if err := d.init(d.model, p); err != nil {
+	if err := d.init(d.model, p, t); err != nil {
 		return fmt.Errorf("engine: no context of %d tokens for the draft model (%d MiB of KV): %w", p.NCtx, int64(p.NCtx)*int64(d.tokenBytes)>>20, err)
 	}
 	d.read = make([]int32, l.Slots)

@@ -2,7 +2,6 @@ package llama
 
 import (
 	"fmt"
-	"runtime"
 
 	"github.com/hybridgroup/yzma/pkg/llama"
 
@@ -52,7 +51,8 @@ type Engine struct {
 	ledger     *engine.Ledger
 	pool       *engine.Pool
 
-	model llama.Model
+	model   llama.Model
+	threads threads
 	sequences
 	draft *draft // nil: there is none
 
@@ -114,11 +114,10 @@ func (e *Engine) open(o Options, typeK, typeV llama.GGMLType) error {
 		return err
 	}
 	streams := l.Slots + l.Scratch
-	threads := o.Threads
-	if threads == 0 {
-		threads = runtime.GOMAXPROCS(0)
+	if e.threads, err = newThreads(o.Threads); err != nil {
+		return err
 	}
-	p := contextParams(streams, l.PassTokens, l.PassOutputs, threads)
+	p := contextParams(streams, l.PassTokens, l.PassOutputs, e.threads.n)
 	p.TypeK, p.TypeV = typeK, typeV
 	if l.Layout == engine.Unified {
 		p.KVUnified = 1
@@ -127,7 +126,7 @@ func (e *Engine) open(o Options, typeK, typeV llama.GGMLType) error {
 		// One cell more than a slot's tokens, for an idle row behind a full slot.
 		p.NCtx = uint32(streams * pad(l.SlotTokens+1, ctxPad))
 	}
-	if err := e.init(e.model, p); err != nil {
+	if err := e.init(e.model, p, e.threads); err != nil {
 		return fmt.Errorf("engine: no context of %d slots × %d tokens (%d MiB of KV): %w",
 			l.Slots, l.SlotTokens, int64(p.NCtx)*int64(l.TokenBytes)>>20, err)
 	}
@@ -135,7 +134,7 @@ func (e *Engine) open(o Options, typeK, typeV llama.GGMLType) error {
 		return err
 	}
 	if e.draft != nil {
-		if err := e.draft.open(l, threads, typeK, typeV); err != nil {
+		if err := e.draft.open(l, e.threads, typeK, typeV); err != nil {
 			return err
 		}
 		l.Draft = maxDraft
@@ -182,6 +181,7 @@ func (e *Engine) Close() error {
 		e.draft = nil
 	}
 	e.free()
+	e.threads.end()
 	if e.model != 0 {
 		llama.ModelFree(e.model)
 		e.model = 0

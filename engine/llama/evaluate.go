@@ -2,7 +2,6 @@ package llama
 
 import (
 	"fmt"
-	"runtime"
 
 	"github.com/hybridgroup/yzma/pkg/llama"
 
@@ -12,7 +11,8 @@ import (
 // Evaluator computes what a model thinks of a text: the logits behind each of its
 // tokens. It is for measuring a model; serving is Engine's.
 type Evaluator struct {
-	model llama.Model
+	model   llama.Model
+	threads threads
 	sequences
 	limit EvaluatorOptions
 	rows  [][]float32
@@ -62,13 +62,13 @@ func (e *Evaluator) open(o EvaluatorOptions) error {
 	if !llama.ModelHasDecoder(e.model) || llama.ModelHasEncoder(e.model) || llama.ModelIsDiffusion(e.model) {
 		return fmt.Errorf("model: %s (%s) does not generate text token by token; it cannot be measured", o.Model, llama.ModelDesc(e.model))
 	}
-	threads := o.Threads
-	if threads == 0 {
-		threads = runtime.GOMAXPROCS(0)
+	var err error
+	if e.threads, err = newThreads(o.Threads); err != nil {
+		return err
 	}
-	p := contextParams(1, o.Tokens, o.Rows, threads)
+	p := contextParams(1, o.Tokens, o.Rows, e.threads.n)
 	p.NCtx = uint32(pad(o.Tokens, ctxPad))
-	if err := e.init(e.model, p); err != nil {
+	if err := e.init(e.model, p, e.threads); err != nil {
 		return fmt.Errorf("evaluate: no context of %d tokens: %w", o.Tokens, err)
 	}
 	return nil
@@ -113,6 +113,7 @@ func (e *Evaluator) Logits(tokens []engine.Token, first int) ([][]float32, error
 // Close frees the model and its memory.
 func (e *Evaluator) Close() {
 	e.free()
+	e.threads.end()
 	if e.model != 0 {
 		llama.ModelFree(e.model)
 		e.model = 0

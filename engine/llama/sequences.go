@@ -39,8 +39,9 @@ func contextParams(sequences, batch, outputs, threads int) llama.ContextParams {
 	return p
 }
 
-// init makes the context. Why it cannot be is the error's text.
-func (q *sequences) init(model llama.Model, p llama.ContextParams) (err error) {
+// init makes the context, which computes on threads that outlive it. Why it cannot be is
+// the error's text.
+func (q *sequences) init(model llama.Model, p llama.ContextParams, t threads) (err error) {
 	logs.takeError()
 	if q.ctx, err = llama.InitFromModel(model, p); err != nil {
 		if why := logs.takeError(); why != "" {
@@ -48,6 +49,7 @@ func (q *sequences) init(model llama.Model, p llama.ContextParams) (err error) {
 		}
 		return err
 	}
+	t.serve(q.ctx)
 	q.most = int(p.NBatch)
 	if got := int(llama.NUBatch(q.ctx)); got < q.most {
 		return fmt.Errorf("the library computes %d tokens at once, not %d", got, q.most)
