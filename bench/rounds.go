@@ -33,8 +33,10 @@ type Info struct {
 const RunLimit = 10 * time.Minute
 
 // settleTime lets a server finish what an earlier round left running, so that a
-// round starts on an idle machine.
-const settleTime = 100 * time.Millisecond
+// round starts on an idle machine. llama-server's threads stay awake for a tenth of a
+// second behind their last pass, or longer by the processor: with less, whoever comes
+// next has its first token half as late again.
+const settleTime = 500 * time.Millisecond
 
 // Rounds runs a workload of its own on each subject, round after round, the order
 // turned around each time so that a drift of the machine favours nobody. A round
