@@ -27,9 +27,22 @@ func goodput(r bench.Result, from, to time.Duration) float64 {
 	return n / (to - from).Seconds()
 }
 
+// between is goodput from the first answer's end after one time to the last one's before
+// another: streams that began together end together, so that any other moment would
+// count the prompts of one such wave without its tokens, or the tokens without.
+func between(r bench.Result, from, to time.Duration) float64 {
+	first, last := to, from
+	for _, s := range r.Samples {
+		if s.Err == "" && s.End >= from && s.End <= to {
+			first, last = min(first, s.End), max(last, s.End)
+		}
+	}
+	return goodput(r, first, last)
+}
+
 // closedLoop is what the gateway gives so many clients that ask again when they are
-// answered: its peak. The clients' beginning and end are left out.
-func closedLoop(t *testing.T, target *bench.Target, clients, turns int) (tokens, requests float64) {
+// answered: its peak, in tokens a second. The clients' beginning and end are left out.
+func closedLoop(t *testing.T, target *bench.Target, clients, turns int) float64 {
 	t.Helper()
 	r := bench.Run(t.Context(), target, normals(t, clients, turns, loadWords, loadTokens))
 	if errs := r.Errors(); len(errs) > 0 {
@@ -43,8 +56,20 @@ func closedLoop(t *testing.T, target *bench.Target, clients, turns int) (tokens,
 	for _, at := range last {
 		first = min(first, at)
 	}
-	tokens = goodput(r, first/10, first)
-	return tokens, tokens / float64(loadTokens)
+	return between(r, first/10, first)
+}
+
+// openLoop is what it gives of requests that come whether or not others are answered.
+// The time in which the queue fills is left out, and what follows the last arrival.
+func openLoop(t *testing.T, target *bench.Target, rate float64, length time.Duration, seed uint64) (good float64, r bench.Result) {
+	t.Helper()
+	w, err := bench.New("poisson", bench.Options{Seed: seed, Clients: min(int(rate*length.Seconds()), bench.MaxClients), Words: loadWords, Tokens: loadTokens, Rate: rate})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r = bench.Run(t.Context(), target, w)
+	last := r.Samples[len(r.Samples)-1].Start
+	return between(r, last/10, last), r
 }
 
 // TestOverload: ten times what the gateway can do, without waiting for answers. The
@@ -57,29 +82,67 @@ func TestOverload(t *testing.T) {
 		goodGoal   = 0.95
 		growGoal   = 16 << 20
 	)
-	length := time.Duration(sized(4, 60)) * time.Second
+	length, rounds := time.Duration(sized(4, 60))*time.Second, sized(1, 3)
 	row := newRow(t, rowOverload, fmt.Sprintf("%d × capacity, open loop, %v", times, length))
 	slots := sized(4, 16)
 	g := burdened(t, nil, "--slots", fmt.Sprint(slots), "--context", "512", "--queue", fmt.Sprint(sized(4, 32)), "--cache-memory", "64MiB")
 	target := targeted(t, g)
 	measured(t, target, normals(t, slots, 1, loadWords, loadTokens))
-	turns := sized(2, 12)
-	before, capacity := closedLoop(t, target, slots+slots/2, turns)
-	settled(t, g)
-
-	rate := min(times*capacity, bench.MaxRate)
-	w, err := bench.New("poisson", bench.Options{Seed: 66, Clients: min(int(rate*length.Seconds()), bench.MaxClients), Words: loadWords, Tokens: loadTokens, Rate: rate})
-	if err != nil {
-		t.Fatal(err)
-	}
-	memory, stop := watchMemory(t, g)
-	r := bench.Run(t.Context(), target, w)
-	stop()
-	settled(t, g)
-	after, _ := closedLoop(t, target, slots+slots/2, turns)
-
+	rate := 0.0 // requests a second, ten times what the first closed loop got
+	var closed, open []float64
+	var memory func() (first, grown float64)
 	var refused []time.Duration
 	answered := 0
+	peak := func() {
+		closed = append(closed, closedLoop(t, target, slots+slots/2, sized(2, 12)))
+		settled(t, g)
+	}
+	flood := func(round int) {
+		var stop func()
+		memory, stop = watchMemory(t, g)
+		good, r := openLoop(t, target, rate, length, 66+uint64(round))
+		stop()
+		settled(t, g)
+		open = append(open, good)
+		ok, late := surplus(t, r)
+		answered += ok
+		refused = append(refused, late...)
+	}
+	for round := range rounds {
+		if round == 0 {
+			peak()
+			rate = min(times*closed[0]/float64(loadTokens), bench.MaxRate)
+			flood(round)
+			continue
+		}
+		turns := []func(){peak, func() { flood(round) }}
+		turns[(round+1)%2]()
+		turns[round%2]()
+	}
+	late := bench.NewLatency(refused)
+	share := bench.Ratios(open, closed)
+	first, grown := memory()
+	row.figure("%.0f requests/s for %v, %d times, where it can do %.1f: %d answered, %d refused", rate, length, rounds, rate/times, answered, len(refused))
+	row.figure("refused within %.1f ms (median), %.1f ms (p99), %.1f ms at most", ms([]time.Duration{late.P50})[0], ms([]time.Duration{late.P99})[0], ms([]time.Duration{late.Max})[0])
+	row.figure("goodput %s of the peak (%s and %s tok/s)", share, bench.NewSpread(open), bench.NewSpread(closed))
+	row.figure("memory %.0f MiB, grown by %.1f MiB", first/(1<<20), grown/(1<<20))
+	if !fullSize {
+		return
+	}
+	if late.P99 > refuseGoal {
+		t.Errorf("refused within %v (p99)", late.P99)
+	}
+	if share.Median < goodGoal {
+		t.Errorf("goodput is %s of the peak", share)
+	}
+	if grown > growGoal {
+		t.Errorf("memory grew by %.1f MiB", grown/(1<<20))
+	}
+}
+
+// surplus looks at those that were turned away, and returns after how long they were.
+func surplus(t *testing.T, r bench.Result) (answered int, refused []time.Duration) {
+	t.Helper()
 	for _, s := range r.Samples {
 		if s.Err == "" {
 			answered++
@@ -94,28 +157,7 @@ func TestOverload(t *testing.T) {
 	if len(refused) < len(r.Samples)/2 || answered == 0 {
 		t.Errorf("%d refused and %d answered of %d", len(refused), answered, len(r.Samples))
 	}
-	late := bench.NewLatency(refused)
-	// From when the queue has filled until arrivals end.
-	last := r.Samples[len(r.Samples)-1].Start
-	good := goodput(r, last/10, last)
-	share := good / ((before + after) / 2)
-	first, grown := memory()
-	row.figure("%.0f requests/s for %.0f s where it can do %.1f: %d answered, %d refused", rate, last.Seconds(), capacity, answered, len(refused))
-	row.figure("refused within %.1f ms (median), %.1f ms (p99), %.1f ms at most", ms([]time.Duration{late.P50})[0], ms([]time.Duration{late.P99})[0], ms([]time.Duration{late.Max})[0])
-	row.figure("goodput %.2f of the peak (%.0f tok/s; %.0f before, %.0f after)", share, good, before, after)
-	row.figure("memory %.0f MiB, grown by %.1f MiB", first/(1<<20), grown/(1<<20))
-	if !fullSize {
-		return
-	}
-	if late.P99 > refuseGoal {
-		t.Errorf("refused within %v (p99)", late.P99)
-	}
-	if share < goodGoal {
-		t.Errorf("goodput is %.2f of the peak", share)
-	}
-	if grown > growGoal {
-		t.Errorf("memory grew by %.1f MiB", grown/(1<<20))
-	}
+	return answered, refused
 }
 
 // watchMemory looks at a gateway's memory until it is stopped. What it returns says how

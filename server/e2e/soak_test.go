@@ -6,22 +6,19 @@ import (
 	"math"
 	"net/http"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
-
-	"llamero/bench"
 )
 
 const (
 	soakSlots   = 8
 	soakClients = 12
-	// steady is from when on memory must be flat: before, caches fill and the runtime
-	// finds its size.
+	// steady is how long it must take for memory to be held to be flat: before, caches
+	// fill and the runtime finds its size.
 	steady  = 5 * time.Minute
-	maxGrow = 8 << 20 // bytes, between the middle and the end
+	maxGrow = 1 << 20 // bytes an hour, beyond what chance explains
 )
 
 // soakTime is how long the soak takes: a moment, unless LLAMERO_SOAK says otherwise.
@@ -91,9 +88,11 @@ func TestSoak(t *testing.T) {
 		}
 	}
 	s.rest(t, before)
-	grown, hourly := s.flat(t, length)
+	resident, heap := s.flat(t, length)
 	row.figure("%d conversations' turns answered, %d left", done.of["answered"], done.of["left"])
-	row.figure("after a third of the time memory grew by %.2f MiB, %.2f MiB an hour by least squares", grown/(1<<20), hourly/(1<<20))
+	if length >= steady {
+		row.figure("after a third of the time memory grew by %s MiB an hour, the heap that is in use by %s", resident, heap)
+	}
 	redis.kill()
 	s.whole(t)
 	if strings.Contains(g.log.String(), `"level":"ERROR"`) {
@@ -106,20 +105,21 @@ type soak struct {
 	g     *gateway
 	key   string
 	began time.Time
-	rss   []memoryAt
+	held  []memoryAt
 }
 
-// memoryAt is what the process took at a time.
+// memoryAt is what the process took at a time, in bytes.
 type memoryAt struct {
-	at    time.Duration
-	bytes float64
+	at       time.Duration
+	resident float64
+	heap     float64 // of it the runtime's, garbage included
 }
 
 // look reads the metrics, which add up at any time.
 func (s *soak) look(t *testing.T) page {
 	t.Helper()
 	p, _ := scrape(t, s.g.url+"/metrics", s.key)
-	s.rss = append(s.rss, memoryAt{time.Since(s.began), p.value("process_resident_memory_bytes")})
+	s.held = append(s.held, memoryAt{time.Since(s.began), p.value("process_resident_memory_bytes"), p.value("go_memstats_heap_alloc_bytes")})
 	if n := p.value("llamero_slots"); n != soakSlots {
 		t.Errorf("%v slots in all states", n)
 	}
@@ -211,42 +211,94 @@ func (s *soak) whole(t *testing.T) {
 	}
 }
 
-// flat prints how memory grew after a third of the time and, where there was time
-// enough, holds it against what it may. It returns the bytes by which it grew, and by
-// which it does an hour.
-func (s *soak) flat(t *testing.T, length time.Duration) (grown, hourly float64) {
+// blocks is how many parts the time is cut into whose memory is looked at: looks that
+// follow one another say the same, and in each part the collector has run.
+const blocks = 20
+
+// flat holds what memory grew by, after a third of the time, against what it may. The
+// heap is taken at its least in each part, where its garbage has just been collected.
+func (s *soak) flat(t *testing.T, length time.Duration) (resident, heap trend) {
 	t.Helper()
-	late := slices.Clone(s.rss)
-	late = slices.DeleteFunc(late, func(m memoryAt) bool { return m.at < length/3 })
-	if len(late) < 4 {
-		t.Fatalf("memory was looked at %d times", len(late))
-	}
-	median := func(part []memoryAt) float64 {
-		var bytes []float64
-		for _, m := range part {
-			bytes = append(bytes, m.bytes)
+	parts := make([][]memoryAt, blocks)
+	for _, m := range s.held {
+		if m.at >= length/3 && m.at < length {
+			i := int((m.at - length/3) * blocks / (length - length/3))
+			parts[i] = append(parts[i], m)
 		}
-		return bench.Median(bytes)
 	}
-	grown, hourly = median(late[len(late)/2:])-median(late[:len(late)/2]), slope(late)
-	t.Logf("memory: %.1f MiB at first, %.1f MiB at the end; after a third of the time it grew by %.2f MiB, %.1f MiB an hour",
-		s.rss[0].bytes/(1<<20), late[len(late)-1].bytes/(1<<20), grown/(1<<20), hourly/(1<<20))
-	if length >= steady && grown > maxGrow {
-		t.Errorf("memory grew by %.1f MiB", grown/(1<<20))
+	var at, all, least []float64
+	for _, p := range parts {
+		if len(p) == 0 {
+			continue
+		}
+		var sum, when float64
+		low := p[0].heap
+		for _, m := range p {
+			sum, when, low = sum+m.resident, when+m.at.Hours(), min(low, m.heap)
+		}
+		n := float64(len(p))
+		at, all, least = append(at, when/n), append(all, sum/n), append(least, low)
 	}
-	return grown, hourly
+	resident, heap = slope(at, all), slope(at, least)
+	t.Logf("memory: %.1f MiB at first, %.1f MiB at the end; by parts in MiB: resident %.1f, heap %.1f",
+		s.held[0].resident/(1<<20), s.held[len(s.held)-1].resident/(1<<20), inMiB(all), inMiB(least))
+	if length >= steady && resident.hourly-2*resident.err > maxGrow {
+		t.Errorf("memory grows by %s MiB an hour", resident)
+	}
+	return resident, heap
 }
 
-// slope is the bytes an hour by which memory grows, by least squares.
-func slope(of []memoryAt) float64 {
-	var n, x, y, xx, xy float64
-	for _, m := range of {
-		at := m.at.Hours()
-		n, x, y, xx, xy = n+1, x+at, y+m.bytes, xx+at*at, xy+at*m.bytes
+func inMiB(bytes []float64) []float64 {
+	out := make([]float64, len(bytes))
+	for i, b := range bytes {
+		out[i] = b / (1 << 20)
 	}
-	d := n*xx - x*x
-	if d == 0 {
-		return math.NaN()
+	return out
+}
+
+// trend is what grows by so many bytes an hour, give or take a standard error.
+type trend struct{ hourly, err float64 }
+
+func (x trend) String() string {
+	return fmt.Sprintf("%.2f ± %.2f", x.hourly/(1<<20), x.err/(1<<20))
+}
+
+// slope is the trend of bytes at hours, by least squares.
+func slope(hours, bytes []float64) trend {
+	n := float64(len(hours))
+	if n < 3 {
+		return trend{math.NaN(), math.NaN()}
 	}
-	return (n*xy - x*y) / d
+	var x, y, xx, xy float64
+	for i := range hours {
+		x, y = x+hours[i]/n, y+bytes[i]/n
+	}
+	for i := range hours {
+		xx += (hours[i] - x) * (hours[i] - x)
+		xy += (hours[i] - x) * (bytes[i] - y)
+	}
+	by := xy / xx
+	var left float64
+	for i := range hours {
+		d := bytes[i] - y - by*(hours[i]-x)
+		left += d * d
+	}
+	return trend{by, math.Sqrt(left / (n - 2) / xx)}
+}
+
+func TestSlope(t *testing.T) {
+	var hours, line, saw []float64
+	for i := range 20 {
+		h := float64(i) / 20
+		hours, line, saw = append(hours, h), append(line, 5+3*h), append(saw, float64(i%2))
+	}
+	if x := slope(hours, line); math.Abs(x.hourly-3) > 1e-9 || x.err > 1e-9 {
+		t.Errorf("a line of 3 an hour grows by %v ± %v", x.hourly, x.err)
+	}
+	if x := slope(hours, saw); math.Abs(x.hourly) > 2*x.err || x.err == 0 {
+		t.Errorf("a saw grows by %v ± %v", x.hourly, x.err)
+	}
+	if x := slope(hours[:2], line); !math.IsNaN(x.hourly) {
+		t.Error("two points have a trend")
+	}
 }
