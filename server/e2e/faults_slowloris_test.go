@@ -126,7 +126,7 @@ func TestSlowloris(t *testing.T) {
 		arrive = time.Minute      // a request's time
 		slack  = 15 * time.Second // for the machine's
 	)
-	n, clients, rounds := sized(400, 2000), sized(2, 16), sized(1, 4)
+	n, clients, rounds := sized(400, 2000), sized(2, 16), sized(1, 6)
 	row := newRow(t, rowSlowloris, fmt.Sprintf("%d slowloris connections beside %d normal clients", n, clients))
 	g := burdened(t, nil, "--slots", fmt.Sprint(sized(4, 16)), "--context", "512", "--cache-memory", "64MiB")
 	target := targeted(t, g)

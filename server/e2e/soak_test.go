@@ -19,6 +19,9 @@ const (
 	// fill and the runtime finds its size.
 	steady  = 5 * time.Minute
 	maxGrow = 1 << 20 // bytes an hour, beyond what chance explains
+	// soakPage are the tokens of a page. A gateway remembers 16,384 pages that Redis has:
+	// with pages of 32 tokens that takes twenty minutes, in which it looks like a leak.
+	soakPage = 4
 )
 
 // soakTime is how long the soak takes: a moment, unless LLAMERO_SOAK says otherwise.
@@ -43,8 +46,10 @@ func TestSoak(t *testing.T) {
 	row := newRow(t, rowSoak, fmt.Sprintf("%v of random chats over a small prefix cache, with cancels and early ends", length))
 	redis := startRedis(t, "--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru")
 	keys := []string{"sesame", "barley", "millet"}
-	g := own(t, []string{"LLAMERO_API_KEYS=alice:sesame,bob:barley,carol:millet"}, "--slots", fmt.Sprint(soakSlots),
-		"--context", "1024", "--cache-memory", "16MiB", "--page-tokens", fmt.Sprint(pageTokens), "--redis", redis.url)
+	// Garbage that has not been collected would hide what is kept: a quarter of what is in
+	// use is the most of it.
+	g := own(t, []string{"LLAMERO_API_KEYS=alice:sesame,bob:barley,carol:millet", "GOGC=25"}, "--slots", fmt.Sprint(soakSlots),
+		"--context", "1024", "--cache-memory", "16MiB", "--page-tokens", fmt.Sprint(soakPage), "--redis", redis.url)
 	ask(t, g, keys[0], disjoint(t, 1, 100, 8)[0]) // what is made once is there
 	s := &soak{g: g, key: keys[0], began: time.Now()}
 	before := s.look(t)
@@ -91,7 +96,7 @@ func TestSoak(t *testing.T) {
 	resident, heap := s.flat(t, length)
 	row.figure("%d conversations' turns answered, %d left", done.of["answered"], done.of["left"])
 	if length >= steady {
-		row.figure("after a third of the time memory grew by %s MiB an hour, the heap that is in use by %s", resident, heap)
+		row.figure("in the second half of it memory grew by %s MiB an hour, the heap that is in use by %s", resident, heap)
 	}
 	redis.kill()
 	s.whole(t)
@@ -201,8 +206,9 @@ func (s *soak) whole(t *testing.T) {
 	r := disjoint(t, 1, 800, 1)[0]
 	first, again := ask(t, s.g, s.key, r), ask(t, s.g, s.key, r)
 	p := s.look(t)
-	want := min(int(s.total(p))*pageTokens, useful(again))
-	if first.Cached != 0 || again.Cached != want {
+	want := min(int(s.total(p)), (again.Prompt-1)/soakPage) * soakPage
+	const template = 16 // tokens that all prompts begin with
+	if first.Cached > template || again.Cached != want {
 		t.Errorf("%d, then %d tokens cached of %d; the memory has %v pages and must have had room for %d tokens",
 			first.Cached, again.Cached, again.Prompt, s.total(p), want)
 	}
@@ -215,14 +221,14 @@ func (s *soak) whole(t *testing.T) {
 // follow one another say the same, and in each part the collector has run.
 const blocks = 20
 
-// flat holds what memory grew by, after a third of the time, against what it may. The
+// flat holds what memory grew by, in the second half of the time, against what it may. The
 // heap is taken at its least in each part, where its garbage has just been collected.
 func (s *soak) flat(t *testing.T, length time.Duration) (resident, heap trend) {
 	t.Helper()
 	parts := make([][]memoryAt, blocks)
 	for _, m := range s.held {
-		if m.at >= length/3 && m.at < length {
-			i := int((m.at - length/3) * blocks / (length - length/3))
+		if m.at >= length/2 && m.at < length {
+			i := int((m.at - length/2) * blocks / (length - length/2))
 			parts[i] = append(parts[i], m)
 		}
 	}
