@@ -73,7 +73,7 @@ func TestLeavers(t *testing.T) {
 	const within = time.Second
 	n, wave := sized(64, 1000), sized(32, 64)
 	row := newRow(t, rowDisconnects, fmt.Sprintf("%d clients that go, queued, in prefill or decoding, streamed or not", n))
-	g := burdened(t, nil, "--slots", fmt.Sprint(soakSlots), "--context", "1024", "--cache-memory", "16MiB", "--page-tokens", fmt.Sprint(pageTokens))
+	g := burdened(t, nil, "--slots", fmt.Sprint(soakSlots), "--context", "1024", "--cache-memory", "16MiB", "--page-tokens", fmt.Sprint(soakPage))
 	ask(t, g, "", disjoint(t, 1, 100, 8)[0]) // what is made once is there
 	s := &soak{g: g, began: time.Now()}
 	before := s.look(t)
