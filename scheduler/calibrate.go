@@ -171,7 +171,7 @@ func (c *Calibration) again() bool {
 // Expected is what the next plan may take, in nanoseconds, as far as that is known:
 // whether there is time for a long prompt is seen by a short one.
 func (c *Calibration) Expected() float64 {
-	if c.next == len(c.plans) || c.large.tokens == 0 || c.again() {
+	if c.next == len(c.plans) || c.large.tokens == 0 {
 		return 0
 	}
 	tokens := 0
@@ -189,12 +189,10 @@ func (c *Calibration) Next() (engine.Plan, bool) {
 	if c.next == len(c.plans) {
 		return engine.Plan{}, false
 	}
-	again := c.again()
-	if again {
-		c.next, c.repeats = 0, c.repeats+1
-	}
 	p := c.plans[c.next]
-	if again {
+	if c.again() {
+		c.next, c.repeats = 0, c.repeats+1
+		p = c.plans[0]
 		p.Edits = []engine.Edit{{Kind: engine.EditDrop, Slot: 0}}
 	}
 	c.next++

@@ -229,15 +229,11 @@ func calibrated(t *testing.T, seed uint64, echo, streams int) float64 {
 	r := rand.New(rand.NewPCG(seed, 9))
 	busy := seed > 0
 	w.f.Cost = func(p *engine.Pass, depth int) int64 {
-		n := 0
-		for i := range p.Rows {
-			n += p.Rows[i].Width()
-		}
-		took := 4e6 + float64(n)*1e6 + float64(n*depth)*1000
+		took := cheapRows(p, depth)
 		if busy {
-			took *= 1 + 9*r.Float64()
+			took = int64(float64(took) * (1 + 9*r.Float64()))
 		}
-		return int64(took)
+		return took
 	}
 	w.s = New(w.s.cfg) // it knows nothing yet
 	w.calibrate()

@@ -116,6 +116,15 @@ func TestOdds(t *testing.T) {
 	}
 }
 
+// cheapRows is a machine on which guessed tokens are nearly free behind the first.
+func cheapRows(p *engine.Pass, depth int) int64 {
+	n := 0
+	for i := range p.Rows {
+		n += p.Rows[i].Width()
+	}
+	return 4e6 + int64(n)*1e6 + int64(n*depth)*1000
+}
+
 // guessing runs requests to their end and returns what the engine did.
 func guessing(t *testing.T, layout engine.Layout, guess bool, echo, slots, streams int) (*enginetest.Fake, Guesses) {
 	t.Helper()
@@ -129,14 +138,7 @@ func guessing(t *testing.T, layout engine.Layout, guess bool, echo, slots, strea
 		w.s.cfg.Guess = GuessGain
 	}
 	w.f.Echo, w.f.Passes, w.f.Elapsed = echo, 0, 0
-	// Guessed tokens are nearly free behind the first.
-	w.f.Cost = func(p *engine.Pass, depth int) int64 {
-		n := 0
-		for i := range p.Rows {
-			n += p.Rows[i].Width()
-		}
-		return 4e6 + int64(n)*1e6 + int64(n*depth)*1000
-	}
+	w.f.Cost = cheapRows
 	w.calibrate()
 	w.f.Passes, w.f.Elapsed = 0, 0
 	for i := range streams {

@@ -8,6 +8,7 @@ import (
 	"github.com/ebitengine/purego"
 	"github.com/hybridgroup/yzma/pkg/llama"
 	"github.com/hybridgroup/yzma/pkg/loader"
+	"github.com/hybridgroup/yzma/pkg/utils"
 	"github.com/jupiterrider/ffi"
 )
 
@@ -60,10 +61,8 @@ func newThreads(n int) (t threads, err error) {
 	}
 	// The backend is loaded by the library itself, which alone knows where.
 	address := func(name string) (fn uintptr) {
-		text := append([]byte(name), 0)
-		first := unsafe.Pointer(&text[0])
-		find.Call(unsafe.Pointer(&fn), unsafe.Pointer(&cpu), unsafe.Pointer(&first))
-		runtime.KeepAlive(text)
+		text, _ := utils.BytePtrFromString(name) // fails on a zero byte alone
+		find.Call(unsafe.Pointer(&fn), unsafe.Pointer(&cpu), unsafe.Pointer(&text))
 		return fn
 	}
 	start, free := address("ggml_threadpool_new"), address("ggml_threadpool_free")

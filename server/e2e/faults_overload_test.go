@@ -14,30 +14,26 @@ const loadWords = 32
 
 var loadTokens = sized(16, 64)
 
-// goodput are the tokens a second of a run's whole answers, of those that came between
-// two times. What was guessed right comes with its neighbours in one chunk, more often
-// in some texts than in others: so chunks count for as many tokens as an answer's have.
+// goodput are the tokens a second of a run's whole answers, of those that came from the
+// first answer's end after one time to the last one's before another: streams that began
+// together end together, so that any other moment would count the prompts of one such wave
+// without its tokens, or the tokens without. What was guessed right comes with its
+// neighbours in one chunk, more often in some texts than in others: so chunks count for as
+// many tokens as an answer's have.
 func goodput(r bench.Result, from, to time.Duration) float64 {
-	n := 0.0
-	for _, s := range r.Samples {
-		if s.Err == "" && len(s.Chunks) > 0 {
-			n += float64(s.ChunksBy(to)-s.ChunksBy(from)) * float64(s.Tokens) / float64(len(s.Chunks))
-		}
-	}
-	return n / (to - from).Seconds()
-}
-
-// between is goodput from the first answer's end after one time to the last one's before
-// another: streams that began together end together, so that any other moment would
-// count the prompts of one such wave without its tokens, or the tokens without.
-func between(r bench.Result, from, to time.Duration) float64 {
 	first, last := to, from
 	for _, s := range r.Samples {
 		if s.Err == "" && s.End >= from && s.End <= to {
 			first, last = min(first, s.End), max(last, s.End)
 		}
 	}
-	return goodput(r, first, last)
+	n := 0.0
+	for _, s := range r.Samples {
+		if s.Err == "" && len(s.Chunks) > 0 {
+			n += float64(s.ChunksBy(last)-s.ChunksBy(first)) * float64(s.Tokens) / float64(len(s.Chunks))
+		}
+	}
+	return n / (last - first).Seconds()
 }
 
 // closedLoop is what the gateway gives so many clients that ask again when they are
@@ -56,7 +52,7 @@ func closedLoop(t *testing.T, target *bench.Target, clients, turns int) float64 
 	for _, at := range last {
 		first = min(first, at)
 	}
-	return between(r, first/10, first)
+	return goodput(r, first/10, first)
 }
 
 // openLoop is what it gives of requests that come whether or not others are answered.
@@ -69,7 +65,7 @@ func openLoop(t *testing.T, target *bench.Target, rate float64, length time.Dura
 	}
 	r = bench.Run(t.Context(), target, w)
 	last := r.Samples[len(r.Samples)-1].Start
-	return between(r, last/10, last), r
+	return goodput(r, last/10, last), r
 }
 
 // TestOverload: ten times what the gateway can do, without waiting for answers. The
@@ -88,44 +84,39 @@ func TestOverload(t *testing.T) {
 	g := burdened(t, nil, "--slots", fmt.Sprint(slots), "--context", "512", "--queue", fmt.Sprint(sized(4, 32)), "--cache-memory", "64MiB")
 	target := targeted(t, g)
 	measured(t, target, normals(t, slots, 1, loadWords, loadTokens))
-	rate := 0.0 // requests a second, ten times what the first closed loop got
-	var closed, open []float64
-	var memory func() (first, grown float64)
+	var rate float64 // requests a second, ten times what the first closed loop got
+	var closed, open, held []float64
 	var refused []time.Duration
+	var grown float64
 	answered := 0
 	peak := func() {
 		closed = append(closed, closedLoop(t, target, slots+slots/2, sized(2, 12)))
 		settled(t, g)
+		rate = min(times*closed[0]/float64(loadTokens), bench.MaxRate)
 	}
-	flood := func(round int) {
-		var stop func()
-		memory, stop = watchMemory(t, g)
-		good, r := openLoop(t, target, rate, length, 66+uint64(round))
+	flood := func() {
+		memory, stop := watchMemory(t, g)
+		good, r := openLoop(t, target, rate, length, 66+uint64(len(open)))
 		stop()
 		settled(t, g)
+		first, more := memory()
+		held, grown = append(held, first), max(grown, more)
 		open = append(open, good)
 		ok, late := surplus(t, r)
 		answered += ok
 		refused = append(refused, late...)
 	}
 	for round := range rounds {
-		if round == 0 {
-			peak()
-			rate = min(times*closed[0]/float64(loadTokens), bench.MaxRate)
-			flood(round)
-			continue
-		}
-		turns := []func(){peak, func() { flood(round) }}
-		turns[(round+1)%2]()
+		turns := []func(){peak, flood}
 		turns[round%2]()
+		turns[1-round%2]()
 	}
 	late := bench.NewLatency(refused)
 	share := bench.Ratios(open, closed)
-	first, grown := memory()
 	row.figure("%.0f requests/s for %v, %d times, where it can do %.1f: %d answered, %d refused", rate, length, rounds, rate/times, answered, len(refused))
 	row.figure("refused within %.1f ms (median), %.1f ms (p99), %.1f ms at most", ms([]time.Duration{late.P50})[0], ms([]time.Duration{late.P99})[0], ms([]time.Duration{late.Max})[0])
 	row.figure("goodput %s of the peak (%s and %s tok/s)", share, bench.NewSpread(open), bench.NewSpread(closed))
-	row.figure("memory %.0f MiB, grown by %.1f MiB", first/(1<<20), grown/(1<<20))
+	row.figure("memory %.0f MiB, grown by %.1f MiB at most in a round", held[0]/(1<<20), grown/(1<<20))
 	if !fullSize {
 		return
 	}
