@@ -210,12 +210,7 @@ func (l *Ledger) CheckPass(p Pass) error {
 		}
 		tokens += n
 		grown += n
-		switch {
-		case r.Score:
-			outputs += n
-		case r.Sample:
-			outputs += 1 + r.guesses()
-		}
+		outputs += r.Outputs(p.Kind)
 		for j := range i {
 			if p.Rows[j].Slot == r.Slot {
 				return planErr("two rows of slot %d in one pass", r.Slot)

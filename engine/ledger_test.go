@@ -188,6 +188,8 @@ func TestLedgerRefusesPasses(t *testing.T) {
 		{"a slot twice", Unified, nil, decode(row(0, 3, 1), row(0, 4, 1)), ErrPlan},
 		{"too many tokens", Unified, nil, decode(row(0, 3, 1, 2, 3, 4, 5), row(1, 2, 1, 2, 3, 4, 5, 6), row(2, 0, 1, 2)), ErrPlan},
 		{"too many outputs", both, nil, decode(with(row(2, 0, 1, 2, 3, 4, 5, 6, 7), func(r *Row) { r.Score, r.Next = true, 1 })), ErrPlan},
+		{"idle rows of more outputs than fit", Unified, nil, decode(idle(4, 0, 7)), ErrPlan},
+		{"idle rows of a prompt pass, which have none", Unified, nil, Pass{Kind: PassPrefill, Rows: []Row{idle(4, 0, 7)}}, nil},
 		{"slots in decreasing order", Split, nil, decode(row(1, 2, 1), row(0, 3, 1)), ErrPlan},
 		{"a hole", Split, nil, decode(row(0, 3, 1), row(2, 0, 1)), ErrPlan},
 		{"unequal rows", Split, nil, decode(row(0, 3, 1), row(1, 2, 1, 2)), ErrPlan},

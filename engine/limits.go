@@ -33,7 +33,7 @@ type Limits struct {
 	SlotTokens  int  // tokens a slot holds
 	PoolTokens  int  // tokens that all slots hold together
 	PassTokens  int  // tokens that one pass takes; at least Slots + Scratch
-	PassOutputs int  // outputs of one pass: a sampling row has one and one a guess, a scoring row one a token; at least Slots + Scratch
+	PassOutputs int  // outputs of one pass: see Row.Outputs; at least Slots + Scratch
 	Vocab       int  // tokens are 0 … Vocab-1
 	TokenBytes  int  // KV bytes of one token
 	PageTokens  int  // tokens of a host page

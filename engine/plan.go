@@ -103,7 +103,8 @@ type Row struct {
 	Next  Token
 	// Idle rows hold a place: Tokens are computed behind whatever the slot holds and
 	// trimmed again; nothing is sampled. They round a pass up to a cheaper width,
-	// plug a hole, and serve calibration.
+	// plug a hole, and serve calibration. In a decode pass they have outputs, which
+	// nobody reads: those are computed in a pass's width too.
 	Idle bool
 	// Guess are tokens that may follow, and are computed behind Tokens in the same
 	// pass. Those that equal the slot's own draws, up to the first that does not, stay
@@ -122,6 +123,21 @@ func (r *Row) Width() int { return len(r.Tokens) + r.guesses() }
 
 // guesses is how many tokens the row verifies, wherever they come from.
 func (r *Row) guesses() int { return len(r.Guess) + int(r.Draft) }
+
+// Outputs is how many of the row's tokens have an output, in a pass of a kind: where it
+// draws one and one a guess, where it scores all, and where it is idle as many as the
+// rows beside it.
+func (r *Row) Outputs(kind PassKind) int {
+	switch {
+	case r.Score:
+		return r.Width()
+	case r.Sample:
+		return 1 + r.guesses()
+	case r.Idle && kind == PassDecode:
+		return r.Width()
+	}
+	return 0
+}
 
 // Output is what one pass gave.
 type Output struct {

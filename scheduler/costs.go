@@ -72,7 +72,7 @@ func NewCosts(l engine.Limits) *Costs {
 	if l.Trims {
 		n = max(n, mostGuess+1)
 	}
-	n = min(n, l.PassTokens)
+	n = min(n, l.PassTokens, l.PassOutputs)
 	c := &Costs{
 		width:       make([]float64, n+1),
 		measured:    make([]bool, n+1),

@@ -99,7 +99,7 @@ func (b *builder) guessEvenly(lo, hi int32, plain float64) (tokens int, drafts m
 	s, l := b.s, b.s.cfg.Limits
 	var decoding []*sequence
 	width := int(hi-lo) + 1
-	most := min(mostGuess, l.PassTokens/width-1)
+	most := min(mostGuess, min(l.PassTokens, l.PassOutputs)/width-1)
 	for _, q := range s.slots[lo : hi+1] {
 		if q == nil {
 			continue
@@ -112,7 +112,6 @@ func (b *builder) guessEvenly(lo, hi int32, plain float64) (tokens int, drafts m
 			decoding = append(decoding, q)
 		}
 	}
-	most = min(most, l.PassOutputs/len(decoding)-1)
 	prospects := s.prospects(decoding)
 	longest := 0
 	for _, p := range prospects {

@@ -196,7 +196,7 @@ func (e *Engine) fill(p *engine.Pass) error {
 				e.wants = append(e.wants, want{row: i, index: index, score: tokenizer.None, after: int(r.Pos) + j + 1})
 				wanted = true
 			}
-			if err := e.add(r.Slot, int(r.Pos)+j, t, wanted); err != nil {
+			if err := e.add(r.Slot, int(r.Pos)+j, t, wanted || r.Idle && p.Kind == engine.PassDecode); err != nil {
 				return err
 			}
 		}
