@@ -78,7 +78,7 @@ func TestOverload(t *testing.T) {
 		goodGoal   = 0.95
 		growGoal   = 16 << 20
 	)
-	length, rounds := time.Duration(sized(4, 60))*time.Second, sized(1, 3)
+	length, rounds := time.Duration(sized(4, 60))*time.Second, sized(1, 7)
 	row := newRow(t, rowOverload, fmt.Sprintf("%d × capacity, open loop, %v", times, length))
 	slots := sized(4, 16)
 	g := burdened(t, nil, "--slots", fmt.Sprint(slots), "--context", "512", "--queue", fmt.Sprint(sized(4, 32)), "--cache-memory", "64MiB")
