@@ -56,6 +56,7 @@ func Fit(o Options, name string, tokenBytes, contextTrain int) (engine.Limits, e
 	if l.SlotTokens < 2 || l.PoolTokens < 2 {
 		return l, fmt.Errorf("engine: a KV budget of %d MiB leaves no room for a slot", budget>>20)
 	}
-	l.PassOutputs = max(l.Slots+l.Scratch, 64)
+	// A pass of all slots may be rounded up.
+	l.PassOutputs = max(l.Slots+l.Scratch, pad(l.Slots, widthStep), 64)
 	return l, nil
 }

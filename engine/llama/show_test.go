@@ -112,8 +112,8 @@ func TestShowWidths(t *testing.T) {
 		}
 		return float64(least) / 1e6
 	}
-	idle := func(slots []int, n int) engine.Pass {
-		p := engine.Pass{Kind: engine.PassDecode}
+	idle := func(kind engine.PassKind, slots []int, n int) engine.Pass {
+		p := engine.Pass{Kind: kind}
 		for _, s := range slots {
 			p.Rows = append(p.Rows, engine.Row{Slot: int32(s), Pos: int32(len(e.ledger.Slot(int32(s)).Tokens)), Tokens: make([]engine.Token, n), Idle: true})
 		}
@@ -143,21 +143,21 @@ func TestShowWidths(t *testing.T) {
 			fill(0, depth)
 		}
 		for _, c := range []int{16, 32, 48, 56, 63, 64, 72, 96, 128, 256, 512} {
-			ms := best(5, idle([]int{0}, c))
+			ms := best(5, idle(engine.PassPrefill, []int{0}, c))
 			t.Logf("chunk of %3d at depth %3d: %6.1f ms, %.2f a token", c, depth, ms, ms/float64(c))
 		}
 	}
 	d.edit(engine.Edit{Kind: engine.EditDrop, Slot: 0})
 	for _, w := range []int{1, 2, 3, 4, 7, 8, 11, 12, 15, 16, 31, 32} {
-		t.Logf("width %2d, depth    0: %6.1f ms", w, best(7, idle(upTo(w), 1)))
+		t.Logf("width %2d, depth    0: %6.1f ms", w, best(7, idle(engine.PassDecode, upTo(w), 1)))
 	}
 	fill(7, 1024)
-	t.Logf("width  8, one slot at 1024, others empty: %6.1f ms", best(7, idle(upTo(8), 1)))
+	t.Logf("width  8, one slot at 1024, others empty: %6.1f ms", best(7, idle(engine.PassDecode, upTo(8), 1)))
 	for s := range 7 {
 		fill(s, 1024)
 	}
-	t.Logf("width  1, depth 1024: %6.1f ms", best(7, idle(upTo(1), 1)))
-	t.Logf("width  8, depth 1024: %6.1f ms", best(7, idle(upTo(8), 1)))
+	t.Logf("width  1, depth 1024: %6.1f ms", best(7, idle(engine.PassDecode, upTo(1), 1)))
+	t.Logf("width  8, depth 1024: %6.1f ms", best(7, idle(engine.PassDecode, upTo(8), 1)))
 	start := time.Now()
 	d.edit(engine.Edit{Kind: engine.EditMove, Slot: 7, To: 20})
 	t.Logf("move of 1024 tokens: %.1f ms cold", time.Since(start).Seconds()*1e3)
